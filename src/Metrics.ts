@@ -1,0 +1,66 @@
+/**
+ * Every metric of the library by name. Names are snake_case with the unit in them; tags have few values (never a URL
+ * or an id).
+ */
+import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
+import * as MetricBoundaries from "effect/MetricBoundaries"
+
+/** Attempts made, by `outcome` (`delivered`, `failed`, `rejected`) and failure `class` (`none` when delivered). */
+export const attempts = Metric.counter("webhook_attempts_total", {
+  description: "HTTP requests made for deliveries",
+  incremental: true
+})
+
+/** Counts one attempt. */
+export const attempt = (outcome: string, failureClass: string): Effect.Effect<void> =>
+  Metric.update(attempts.pipe(Metric.tagged("outcome", outcome), Metric.tagged("class", failureClass)), 1)
+
+/** How long one attempt took. */
+export const attemptDuration = Metric.histogram(
+  "webhook_attempt_duration_milliseconds",
+  MetricBoundaries.fromIterable([5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000]),
+  "Duration of one HTTP request of a delivery"
+)
+
+/** Deliveries under way. */
+export const inFlight = Metric.gauge("webhook_deliveries_in_flight", {
+  description: "Deliveries under way in this process"
+})
+
+/** Circuit breakers that are not closed, by `state` (`Open`, `HalfOpen`, `Isolated`). */
+export const breakers = Metric.gauge("webhook_breakers", {
+  description: "Circuit breakers that are not closed, by state"
+})
+
+/** Moves one circuit from one state to another. */
+export const breakerTransition = (from: string, to: string): Effect.Effect<void> =>
+  Effect.zipRight(moveBreaker(from, -1), moveBreaker(to, 1))
+
+/** Calls that ran without a breaker because no place was left for their key. */
+export const breakerOverflows = Metric.counter("webhook_breaker_overflow_total", {
+  description: "Calls that ran unprotected because the table of circuit breakers was full",
+  incremental: true
+})
+
+/** Counts one such call. */
+export const breakerOverflow: Effect.Effect<void> = Metric.update(breakerOverflows, 1)
+
+/** Retries refused by a retry budget. */
+export const budgetRefusals = Metric.counter("webhook_retry_budget_refusals_total", {
+  description: "Retries refused because the key's retry budget was used up",
+  incremental: true
+})
+
+/** Counts one such refusal. */
+export const budgetRefusal: Effect.Effect<void> = Metric.update(budgetRefusals, 1)
+
+/** Events in the background queue. */
+export const backgroundQueue = Metric.gauge("webhook_background_queue_events", {
+  description: "Events waiting in the background queue"
+})
+
+// --- internal
+
+const moveBreaker = (state: string, change: number): Effect.Effect<void> =>
+  state === "Closed" ? Effect.void : Metric.modify(Metric.tagged(breakers, "state", state), change)

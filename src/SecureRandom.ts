@@ -1,0 +1,57 @@
+/**
+ * Unpredictable bytes and identifiers. Secrets, message ids, correlation ids and fence tokens all come from
+ * this one service, so that a test can pin them and nothing in the library reaches for chance on its own.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Random from "effect/Random"
+import { randomBytes } from "node:crypto"
+
+/**
+ * The source of unpredictable bytes; `node:crypto` unless a program provides another.
+ */
+export class SecureRandom extends Context.Reference<SecureRandom>()("effect-webhooks/SecureRandom", {
+  defaultValue: (): SecureRandomShape => ({ bytes: (length) => Effect.sync(() => randomBytes(length)) })
+}) {}
+
+/** What a `SecureRandom` can do. */
+export interface SecureRandomShape {
+  /** `length` unpredictable bytes. */
+  readonly bytes: (length: number) => Effect.Effect<Uint8Array>
+}
+
+/**
+ * `length` characters of `[A-Za-z0-9]`, each uniform: 5.95 bits a character, so 24 of them carry 142 bits.
+ */
+export const alphanumeric = (length: number): Effect.Effect<string> =>
+  Effect.flatMap(SecureRandom, (random) => {
+    const loop = (text: string): Effect.Effect<string> =>
+      Effect.flatMap(random.bytes(length * 2), (bytes) => {
+        let next = text
+        for (const byte of bytes) {
+          // 248 is the largest multiple of 62 in a byte: what lies above would favour the first letters.
+          if (byte < 248 && next.length < length) next += alphabet[byte % 62]
+        }
+        return next.length < length ? loop(next) : Effect.succeed(next)
+      })
+    return loop("")
+  })
+
+/**
+ * A source that repeats itself for a seed: for tests, never for real secrets.
+ */
+export const layerTest = (seed: string): Layer.Layer<never> => {
+  const random = Random.make(seed)
+  return Layer.succeed(SecureRandom, {
+    bytes: (length) =>
+      Effect.map(
+        Effect.all(Array.from({ length }, () => random.nextIntBetween(0, 256))),
+        (bytes) => Uint8Array.from(bytes)
+      )
+  })
+}
+
+// --- internal
+
+const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"

@@ -1,0 +1,218 @@
+/**
+ * Circuit breakers by key, one process wide. The state of a key is a `Ref` that holds a pure `Circuit`; a call costs two
+ * `Ref.modify`, whatever the traffic.
+ *
+ * Keys are bounded. When all places are taken by circuits that are not closed, a new key's calls run unprotected and are counted
+ * (`overflow`): losing track of an open circuit would be worse.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as PubSub from "effect/PubSub"
+import * as Ref from "effect/Ref"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { defaults } from "../Defaults.js"
+import * as Metrics from "../Metrics.js"
+import * as Circuit from "./Circuit.js"
+import { BoundedKeys } from "./internal/BoundedKeys.js"
+import { monotonicNow } from "./internal/monotonic.js"
+
+/** The name of a state; `Isolated`: opened by hand until released. */
+export type StateName = Circuit.Circuit["_tag"] | "Isolated"
+
+/** What is known of a key. */
+export interface State {
+  readonly name: StateName
+  /** Time until a call may be let through; zero when closed, infinite when isolated. */
+  readonly retryAfter: Duration.Duration
+}
+
+/** A change of state of one key. */
+export interface Transition {
+  readonly key: string
+  readonly from: StateName
+  readonly to: StateName
+  /** Milliseconds since the epoch. */
+  readonly at: number
+}
+
+/** Circuit breakers by key. */
+export class CircuitBreakers extends Context.Tag("effect-webhooks/CircuitBreakers")<CircuitBreakers, {
+  /**
+   * Runs an effect if the key's circuit admits it, otherwise fails with `CircuitOpen`. `judge` tells what an exit means for the other
+   * side; by default a success is a success, a failure or a defect a failure, and an interruption says nothing.
+   */
+  readonly protect: <A, E, R>(
+    key: string,
+    effect: Effect.Effect<A, E, R>,
+    judge?: (exit: Exit.Exit<A, E>) => Circuit.Result
+  ) => Effect.Effect<A, E | CircuitOpen, R>
+  /** Fails with `CircuitOpen` if the key would refuse a call now; takes no permit. */
+  readonly check: (key: string) => Effect.Effect<void, CircuitOpen>
+  /** The present state of a key; a key that was never called is closed. */
+  readonly state: (key: string) => Effect.Effect<State>
+  /** Every change of state from the moment of subscription. A slow subscriber loses the oldest of 1 024. */
+  readonly changes: Stream.Stream<Transition>
+  /** Refuses all calls of a key until the scope closes. Isolating twice takes two releases. */
+  readonly isolate: (key: string) => Effect.Effect<void, never, Scope.Scope>
+  /** Closes a key's circuit and forgets its counts; results of calls under way change nothing any more. */
+  readonly reset: (key: string) => Effect.Effect<void>
+  /** Keys with state at this moment. */
+  readonly size: Effect.Effect<number>
+  /** Calls that ran unprotected because no place was left for their key. */
+  readonly overflow: Effect.Effect<number>
+}>() {}
+
+/** Settings of the circuits and how many keys are kept. */
+export interface Options extends Circuit.Options {
+  /** Default 10 000. */
+  readonly maxKeys?: number | undefined
+}
+
+/** Makes the breakers. */
+export const make = (options: Options = {}): Effect.Effect<CircuitBreakers["Type"]> =>
+  Effect.map(PubSub.sliding<Transition>(1024), (transitions) => {
+    const settings = Circuit.settings(options)
+    const keys = new BoundedKeys<Breaker>(options.maxKeys ?? defaults.maxKeys, (key) => ({
+      key,
+      circuit: Ref.unsafeMake(Circuit.initial(settings)),
+      isolations: 0
+    }))
+
+    /** Applies a pure step to a key's circuit and tells the world when that changed the state. */
+    const step = <A>(
+      breaker: Breaker,
+      f: (circuit: Circuit.Circuit, now: number) => readonly [A, Circuit.Circuit]
+    ): Effect.Effect<A> =>
+      Effect.flatMap(monotonicNow, (now) =>
+        Effect.flatMap(
+          Ref.modify(breaker.circuit, (circuit) => {
+            const [result, next] = f(circuit, now)
+            return [[result, circuit._tag, next._tag] as const, next] as const
+          }),
+          ([result, from, to]) => from === to ? Effect.succeed(result) : Effect.as(announce(breaker, from, to), result)
+        ))
+
+    const announce = (breaker: Breaker, from: StateName, to: StateName): Effect.Effect<void> => {
+      if (to === "Closed" && breaker.isolations === 0) keys.unpin(breaker.key)
+      else keys.pin(breaker.key)
+      return Effect.flatMap(Clock.currentTimeMillis, (at) =>
+        Effect.zipRight(
+          Metrics.breakerTransition(from, to),
+          PubSub.publish(transitions, { key: breaker.key, from, to, at })
+        ))
+    }
+
+    const admit = (breaker: Breaker): Effect.Effect<number, CircuitOpen> =>
+      breaker.isolations > 0
+        ? Effect.fail(new CircuitOpen({ key: breaker.key, retryAfter: Duration.infinity }))
+        : Effect.flatMap(
+          step(breaker, (circuit, now) => Circuit.admit(circuit, now, settings)),
+          (admission) =>
+            admission._tag === "Permitted"
+              ? Effect.succeed(admission.generation)
+              : Effect.fail(new CircuitOpen({ key: breaker.key, retryAfter: Duration.millis(admission.retryAfter) }))
+        )
+
+    const settle = (breaker: Breaker, generation: number, result: Circuit.Result, startedAt: number) =>
+      step(breaker, (circuit, now) =>
+        [undefined, Circuit.settle(circuit, generation, result, now, settings, now - startedAt)] as const)
+
+    const protect: CircuitBreakers["Type"]["protect"] = (key, effect, judge = judgeExit) =>
+      Effect.suspend(() => {
+        const breaker = keys.get(key)
+        if (breaker === undefined) return Effect.zipRight(Metrics.breakerOverflow, effect)
+        return Effect.uninterruptibleMask((restore) =>
+          Effect.flatMap(admit(breaker), (generation) =>
+            Effect.flatMap(monotonicNow, (startedAt) =>
+              Effect.onExit(restore(effect), (exit) => settle(breaker, generation, judge(exit), startedAt)))))
+      })
+
+    const view = (breaker: Breaker): Effect.Effect<State> =>
+      breaker.isolations > 0
+        ? Effect.succeed({ name: "Isolated", retryAfter: Duration.infinity })
+        : step(breaker, (circuit, now) => {
+          const current = Circuit.advance(circuit, now, settings)
+          const retryAfter = Duration.millis(Circuit.retryAfter(current, now, settings))
+          return [{ name: current._tag, retryAfter }, current] as const
+        })
+
+    const isolation = (key: string, change: 1 | -1): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        const breaker = keys.get(key)
+        if (breaker === undefined) return Effect.void
+        const before = breaker.isolations
+        breaker.isolations += change
+        if ((before === 0) === (breaker.isolations === 0)) return Effect.void
+        return Effect.flatMap(Ref.get(breaker.circuit), ({ _tag }) =>
+          change === 1 ? announce(breaker, _tag, "Isolated") : announce(breaker, "Isolated", _tag))
+      })
+
+    return {
+      protect,
+      check: (key) =>
+        Effect.suspend(() => {
+          const breaker = keys.find(key)
+          return breaker === undefined ? Effect.void : Effect.flatMap(view(breaker), (state) =>
+            Duration.equals(state.retryAfter, Duration.zero)
+              ? Effect.void
+              : Effect.fail(new CircuitOpen({ key, retryAfter: state.retryAfter })))
+        }),
+      state: (key) =>
+        Effect.suspend(() => {
+          const breaker = keys.find(key)
+          return breaker === undefined ? Effect.succeed<State>(neverCalled) : view(breaker)
+        }),
+      changes: Stream.fromPubSub(transitions),
+      isolate: (key) => Effect.acquireRelease(isolation(key, 1), () => isolation(key, -1)),
+      reset: (key) =>
+        Effect.suspend(() => {
+          const breaker = keys.find(key)
+          return breaker === undefined
+            ? Effect.void
+            : step(breaker, (circuit) => [undefined, Circuit.reset(circuit, settings)] as const)
+        }),
+      size: Effect.sync(() => keys.size),
+      overflow: Effect.sync(() => keys.refusals)
+    }
+  })
+
+/** Breakers with the library's defaults where an option is absent. */
+export const layer = (options: Options = {}): Layer.Layer<CircuitBreakers> =>
+  Layer.effect(CircuitBreakers, make(options))
+
+/** The circuit of `key` refused a call; nothing was sent. Ask again after `retryAfter`. */
+export class CircuitOpen extends Schema.TaggedError<CircuitOpen>("effect-webhooks/CircuitOpen")("CircuitOpen", {
+  key: Schema.String,
+  retryAfter: Schema.DurationFromSelf,
+  /** Requests made before the refusal, in this call. */
+  attempts: Schema.optionalWith(Schema.Number, { default: () => 0 }),
+  /** Scheme, host, port and path. */
+  url: Schema.optional(Schema.String)
+}) {
+  override get message(): string {
+    const target = this.url === undefined || this.url === this.key ? this.key : `${this.key} (${this.url})`
+    const wait = Duration.isFinite(this.retryAfter)
+      ? `retry after ${Math.ceil(Duration.toMillis(this.retryAfter))} ms`
+      : "isolated by hand until released"
+    return `the circuit of ${target} is open: ${wait}; attempts made: ${this.attempts}`
+  }
+}
+
+// --- internal
+
+interface Breaker {
+  readonly key: string
+  readonly circuit: Ref.Ref<Circuit.Circuit>
+  isolations: number
+}
+
+const neverCalled: State = { name: "Closed", retryAfter: Duration.zero }
+
+const judgeExit = (exit: Exit.Exit<unknown, unknown>): Circuit.Result =>
+  Exit.isSuccess(exit) ? "Success" : Exit.isInterrupted(exit) ? "Neutral" : "Failure"

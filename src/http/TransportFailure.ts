@@ -1,0 +1,109 @@
+/**
+ * What went wrong below HTTP, in our own closed words. The texts of undici, Node.js and OpenSSL stay out of errors and
+ * logs: they quote what they were given.
+ */
+
+/**
+ * - `dns`: the name could not be resolved.
+ * - `connect`: no connection came about.
+ * - `tls`: the handshake failed or a certificate was not accepted.
+ * - `connection`: an established connection broke.
+ * - `protocol`: the peer did not speak HTTP as it must.
+ */
+export type Kind = "connect" | "connection" | "dns" | "protocol" | "tls"
+
+/** A failed exchange. */
+export interface TransportFailure {
+  readonly kind: Kind
+  /** The error code of the system or of undici (`ECONNREFUSED`), when it has one that is known to be only a code. */
+  readonly code: string | undefined
+  /** No byte of the request can have reached the peer: even what is not idempotent may be sent again. */
+  readonly neverLeft: boolean
+}
+
+/** Tells the kind of a failure from what a client threw; an unknown thing counts as a broken connection. */
+export const fromCause = (cause: unknown): TransportFailure => {
+  for (let error = cause, depth = 0; typeof error === "object" && error !== null && depth < 5; depth++) {
+    const code = textOf(error, "code")
+    if (code !== undefined && codePattern.test(code)) {
+      // A broken connection and a failed connect share this code; the system call tells them apart.
+      if (code === "ETIMEDOUT") {
+        const connecting = textOf(error, "syscall") === "connect"
+        return { kind: connecting ? "connect" : "connection", code, neverLeft: connecting }
+      }
+      const known = exact.get(code) ?? families.find(([prefix]) => code.startsWith(prefix))?.[1]
+      if (known !== undefined) return { ...known, code }
+    }
+    error = "cause" in error ? error.cause : undefined
+  }
+  return { kind: "connection", code: undefined, neverLeft: false }
+}
+
+/** The failure in words, for an error message. */
+export const describe = (failure: TransportFailure): string =>
+  failure.code === undefined ? words[failure.kind] : `${words[failure.kind]} (${failure.code})`
+
+// --- internal
+
+const words: Record<Kind, string> = {
+  connect: "could not connect",
+  connection: "the connection broke",
+  dns: "the host name could not be resolved",
+  protocol: "the peer did not answer in valid HTTP",
+  tls: "TLS failed"
+}
+
+const codePattern = /^[A-Z][A-Z0-9_]{1,63}$/
+
+const dns = { kind: "dns", neverLeft: true } as const
+const connect = { kind: "connect", neverLeft: true } as const
+const connection = { kind: "connection", neverLeft: false } as const
+const protocol = { kind: "protocol", neverLeft: false } as const
+/** The request is written only after a handshake that succeeded. */
+const handshake = { kind: "tls", neverLeft: true } as const
+const tls = { kind: "tls", neverLeft: false } as const
+
+const exact: ReadonlyMap<string, Omit<TransportFailure, "code">> = new Map<string, Omit<TransportFailure, "code">>([
+  ["ENOTFOUND", dns],
+  ["ENODATA", dns],
+  ["ESERVFAIL", dns],
+  ["EREFUSED", dns],
+  ["ETIMEOUT", dns],
+  ["ECONNREFUSED", connect],
+  ["EHOSTUNREACH", connect],
+  ["ENETUNREACH", connect],
+  ["EHOSTDOWN", connect],
+  ["ENETDOWN", connect],
+  ["EADDRNOTAVAIL", connect],
+  ["UND_ERR_CONNECT_TIMEOUT", connect],
+  ["ECONNRESET", connection],
+  ["ECONNABORTED", connection],
+  ["EPIPE", connection],
+  ["UND_ERR_SOCKET", connection],
+  ["UND_ERR_CLOSED", connection],
+  ["UND_ERR_DESTROYED", connection],
+  ["UND_ERR_ABORTED", connection],
+  ["UND_ERR_HEADERS_OVERFLOW", protocol],
+  ["UND_ERR_RES_CONTENT_LENGTH_MISMATCH", protocol],
+  ["UND_ERR_RESPONSE", protocol],
+  ["ERR_ASSERTION", protocol],
+  ["EPROTO", tls],
+  ["DEPTH_ZERO_SELF_SIGNED_CERT", handshake],
+  ["SELF_SIGNED_CERT_IN_CHAIN", handshake],
+  ["ERR_TLS_CERT_ALTNAME_INVALID", handshake],
+  ["ERR_TLS_HANDSHAKE_TIMEOUT", handshake]
+])
+
+const families: ReadonlyArray<readonly [string, Omit<TransportFailure, "code">]> = [
+  ["EAI_", dns],
+  ["HPE_", protocol],
+  ["CERT_", handshake],
+  ["UNABLE_TO_", handshake],
+  ["ERR_TLS_", tls],
+  ["ERR_SSL_", tls]
+]
+
+const textOf = (value: object, name: string): string | undefined => {
+  const found: unknown = Reflect.get(value, name)
+  return typeof found === "string" ? found : undefined
+}

@@ -1,0 +1,86 @@
+/**
+ * Reading what a stranger answers, within bounds. A body that is read to its end leaves its connection free for the next
+ * request; one that isn't has its socket destroyed (ending the stream early aborts the exchange).
+ */
+import type * as HttpClientError from "@effect/platform/HttpClientError"
+import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+
+/** Bytes of a body. */
+export interface Body {
+  readonly bytes: Uint8Array
+  /** Whether `bytes` is all of it. */
+  readonly complete: boolean
+}
+
+/** Reads a body best-effort: keeps `keepBytes`, reads at most `readBytes` for at most `time`. Never fails. */
+export const capture = (
+  response: HttpClientResponse.HttpClientResponse,
+  limits: { readonly keepBytes: number; readonly readBytes: number; readonly time: number }
+): Effect.Effect<Body> =>
+  Effect.suspend(() => {
+    const sink = new Sink(limits.keepBytes)
+    return read(response, sink, limits.readBytes).pipe(
+      Effect.timeoutTo({
+        duration: Duration.millis(Math.max(0, limits.time)),
+        onSuccess: (complete) => complete,
+        onTimeout: () => false
+      }),
+      Effect.orElseSucceed(() => false),
+      Effect.map((complete) => sink.body(complete))
+    )
+  })
+
+/** Reads a whole body, up to `maxBytes`; `complete` is false when it is longer. A body that breaks off fails. */
+export const buffer = (
+  response: HttpClientResponse.HttpClientResponse,
+  maxBytes: number
+): Effect.Effect<Body, HttpClientError.ResponseError> =>
+  Effect.suspend(() => {
+    const sink = new Sink(maxBytes)
+    return Effect.map(read(response, sink, maxBytes), (complete) => sink.body(complete))
+  })
+
+// --- internal
+
+/** Whether the body ended within `maxBytes`. */
+const read = (
+  response: HttpClientResponse.HttpClientResponse,
+  sink: Sink,
+  maxBytes: number
+): Effect.Effect<boolean, HttpClientError.ResponseError> => {
+  const declared = Number(response.headers["content-length"] ?? NaN)
+  // Reading a body that is known not to fit would only keep the socket busy: take one look, then let go of it.
+  const most = declared > maxBytes ? 0 : maxBytes
+  return response.stream.pipe(
+    Stream.runFoldWhile(true, (fits) => fits, (_, chunk) => sink.take(chunk) <= most),
+    Effect.catchIf((error) => error.reason === "EmptyBody", () => Effect.succeed(true))
+  )
+}
+
+class Sink {
+  private readonly chunks: Array<Uint8Array> = []
+  private kept = 0
+  private total = 0
+  private readonly most: number
+
+  constructor(most: number) {
+    this.most = most
+  }
+
+  /** Takes a chunk and tells how many bytes have come in all. */
+  take(chunk: Uint8Array): number {
+    if (this.kept < this.most) {
+      const part = chunk.subarray(0, this.most - this.kept)
+      this.chunks.push(part)
+      this.kept += part.length
+    }
+    return this.total += chunk.length
+  }
+
+  body(complete: boolean): Body {
+    return { bytes: Buffer.concat(this.chunks), complete: complete && this.total === this.kept }
+  }
+}

@@ -1,0 +1,84 @@
+/**
+ * The retry loop: makes attempts until one is final, and asks, in this order and before anything is waited for, whether the failure
+ * may be repeated, the policy has a step left, the wait fits the deadline, and the budget grants it.
+ */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as ScheduleDecision from "effect/ScheduleDecision"
+import * as ScheduleIntervals from "effect/ScheduleIntervals"
+import type { RetryPolicy } from "../RetryPolicy.js"
+import { monotonicNow } from "./monotonic.js"
+
+/** What the loop must know of an attempt that did not end well. */
+export interface Repeatable {
+  /** May the same request be made again? */
+  readonly retryable: boolean
+  /** Milliseconds that the other side (or the open circuit) wants us to wait at least. */
+  readonly retryAfter: number | undefined
+}
+
+/** How the loop sees attempts and speaks to its surroundings. */
+export interface Hooks<A, E, E2, R> {
+  /** Makes attempt `n` (1, 2, …). */
+  readonly attempt: (n: number) => Effect.Effect<A, E, R>
+  /** Judges an answer; `undefined`: it is final. */
+  readonly judgeAnswer: (answer: A) => Effect.Effect<Repeatable | undefined>
+  /** Judges a failure. */
+  readonly judgeFailure: (error: E) => Repeatable
+  /** Asks for one retry; fails when it isn't granted. */
+  readonly grant: (last: A | E) => Effect.Effect<void, E2>
+  /** Told of each retry before its delay (milliseconds); `n` is the attempt that failed. */
+  readonly onRetry: (n: number, delay: number, last: A | E) => Effect.Effect<void>
+}
+
+/** Runs the loop. `deadlineAt` is in milliseconds of the monotonic clock. */
+export const run = <A, E, E2, R>(
+  policy: RetryPolicy,
+  deadlineAt: number,
+  hooks: Hooks<A, E, E2, R>
+): Effect.Effect<A, E | E2, R> => {
+  const next = (
+    n: number,
+    state: unknown,
+    last: A | E,
+    failed: Repeatable,
+    giveUp: Effect.Effect<A, E>
+  ): Effect.Effect<A, E | E2, R> =>
+    failed.retryable
+      ? Effect.flatMap(step(policy, state, last), (decision) =>
+        decision === undefined ? giveUp : Effect.flatMap(monotonicNow, (now) => {
+          const delay = Math.max(decision.delay, failed.retryAfter ?? 0)
+          return now + delay >= deadlineAt
+            ? giveUp
+            : Effect.zipRight(hooks.grant(last), hooks.onRetry(n, delay, last)).pipe(
+              Effect.zipRight(Effect.sleep(Duration.millis(delay))),
+              Effect.zipRight(Effect.suspend(() => loop(n + 1, decision.state)))
+            )
+        }))
+      : giveUp
+
+  const loop = (n: number, state: unknown): Effect.Effect<A, E | E2, R> =>
+    Effect.matchEffect(hooks.attempt(n), {
+      onFailure: (error) => next(n, state, error, hooks.judgeFailure(error), Effect.fail(error)),
+      onSuccess: (answer) =>
+        Effect.flatMap(hooks.judgeAnswer(answer), (failed) =>
+          failed === undefined ? Effect.succeed(answer) : next(n, state, answer, failed, Effect.succeed(answer)))
+    })
+
+  return loop(1, policy.initial)
+}
+
+// --- internal
+
+/** Steps the schedule without sleeping: its own driver would sleep before the budget could be asked. */
+const step = (
+  policy: RetryPolicy,
+  state: unknown,
+  input: unknown
+): Effect.Effect<{ readonly delay: number; readonly state: unknown } | undefined> =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    Effect.map(policy.step(now, input, state), ([state, , decision]) =>
+      ScheduleDecision.isDone(decision)
+        ? undefined
+        : { delay: Math.max(0, ScheduleIntervals.start(decision.intervals) - now), state }))
