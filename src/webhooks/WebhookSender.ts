@@ -1,0 +1,256 @@
+/**
+ * Sends one message to one endpoint. The only place that knows how: it signs the bytes anew for each attempt, builds the request and
+ * classifies the end. It never fails: whatever happens is in the report.
+ */
+import * as HttpBody from "@effect/platform/HttpBody"
+import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import * as Client from "../http/ResilientHttpClient.js"
+import * as Metrics from "../Metrics.js"
+import type { Endpoint } from "./Endpoint.js"
+import type { Message } from "./Message.js"
+import * as Outcome from "./Outcome.js"
+import { version } from "./Version.js"
+import * as WebhookSignature from "./WebhookSignature.js"
+
+/** How a delivery ended. */
+export interface DeliveryReport {
+  readonly messageId: string
+  readonly eventType: string
+  readonly endpointId: string
+  /** Scheme, host, port and path of the endpoint. */
+  readonly url: string
+  readonly outcome: Outcome.OutcomeName
+  /** Why, unless delivered. */
+  readonly class: Outcome.FailureClass | undefined
+  /** Status of the last answer, if one came. */
+  readonly status: number | undefined
+  /** Requests made. */
+  readonly attempts: number
+  /** Milliseconds from the first attempt to the end, waits included. */
+  readonly duration: number
+  readonly correlationId: string
+  /** What went wrong, unless delivered. */
+  readonly error: DeliveryError | undefined
+  /** Milliseconds that the receiver asked us to wait, if it did. */
+  readonly retryAfter: number | undefined
+  /** What the receiver asked for with `webhook-delivery`, if it did. */
+  readonly directive: Outcome.Outcome["directive"]
+  /** At most 16 KiB of the answer's body, as they came. A stranger wrote them. */
+  readonly responseBody: Uint8Array | undefined
+}
+
+/** How one HTTP request of a delivery ended. */
+export interface AttemptReport {
+  readonly messageId: string
+  readonly eventType: string
+  readonly endpointId: string
+  /** 1, 2, … */
+  readonly attempt: number
+  readonly outcome: Outcome.OutcomeName
+  readonly class: Outcome.FailureClass | undefined
+  readonly status: number | undefined
+  /** Milliseconds. */
+  readonly duration: number
+}
+
+/** All that a delivery can end with instead of success. */
+export type DeliveryError = Client.ResilientHttpClientError | DeliveryInterrupted | UnexpectedStatus | Unsendable
+
+/** Sends one message to one endpoint. */
+export class WebhookSender extends Context.Tag("effect-webhooks/WebhookSender")<WebhookSender, {
+  /** Sends, with the client's retries, and reports. */
+  readonly send: (message: Message, endpoint: Endpoint) => Effect.Effect<DeliveryReport>
+}>() {}
+
+/** What a host may want to know of each attempt. */
+export interface Options {
+  /** Runs after each request; it delays what follows and can't fail. */
+  readonly onAttempt?: ((attempt: AttemptReport) => Effect.Effect<void>) | undefined
+}
+
+/** Makes the sender over the resilient client. */
+export const make = (options: Options = {}): Effect.Effect<WebhookSender["Type"], never, Client.ResilientHttpClient> =>
+  Effect.map(Client.ResilientHttpClient, (client) => ({
+    send: (message, endpoint) =>
+      Effect.flatMap(Clock.currentTimeNanos, (startedAt) => {
+        let attempts = 0
+        const onAttempt = (result: Client.AttemptResult): Effect.Effect<void> => {
+          attempts = result.attempt
+          return Effect.flatMap(Clock.currentTimeMillis, (now) => {
+            const { class: failureClass, outcome, status } = classify(result.exit, now)
+            return Effect.zipRight(
+              Effect.zipRight(
+                Metrics.attempt(outcome, failureClass ?? "none"),
+                Metric.update(Metrics.attemptDuration, result.duration)
+              ),
+              options.onAttempt === undefined ? Effect.void : options.onAttempt({
+                messageId: message.id,
+                eventType: message.eventType,
+                endpointId: endpoint.id,
+                attempt: result.attempt,
+                outcome,
+                class: failureClass,
+                status,
+                duration: result.duration
+              })
+            )
+          })
+        }
+        return client.executeHead(signedRequest(message, endpoint), {
+          url: endpoint.url,
+          attemptTimeout: endpoint.timeout,
+          concurrency: endpoint.maxConcurrency,
+          onAttempt
+        }).pipe(
+          Client.withKey(endpoint.id),
+          Effect.exit,
+          Effect.flatMap((exit) =>
+            Effect.flatMap(
+              Effect.all([Clock.currentTimeMillis, Clock.currentTimeNanos]),
+              ([now, endedAt]) => {
+                const outcome = classify(exit, now)
+                const url = Client.safeUrl(endpoint.url)
+                return Effect.succeed<DeliveryReport>({
+                  messageId: message.id,
+                  eventType: message.eventType,
+                  endpointId: endpoint.id,
+                  url,
+                  ...outcome,
+                  attempts,
+                  duration: Number(endedAt - startedAt) / 1_000_000,
+                  correlationId: message.correlationId,
+                  error: outcome.outcome === "delivered" ? undefined : errorOf(exit, endpoint.id, url, attempts),
+                  responseBody: Exit.isSuccess(exit) ? exit.value.body : undefined
+                })
+              }
+            )
+          )
+        )
+      })
+  }))
+
+/** The sender over the resilient client in context. */
+export const layer = (options: Options = {}): Layer.Layer<WebhookSender, never, Client.ResilientHttpClient> =>
+  Layer.effect(WebhookSender, make(options))
+
+/** The endpoint answered, but not with 2xx. */
+export class UnexpectedStatus extends Schema.TaggedError<UnexpectedStatus>("effect-webhooks/UnexpectedStatus")(
+  "UnexpectedStatus",
+  {
+    endpointId: Schema.String,
+    /** Scheme, host, port and path. */
+    url: Schema.String,
+    status: Schema.Number,
+    attempts: Schema.Number
+  }
+) {
+  override get message(): string {
+    const redirected = this.status >= 300 && this.status < 400
+      ? "; redirects are never followed: configure the final URL"
+      : ""
+    return `${this.url} answered with status ${this.status}${redirected}; attempts made: ${this.attempts}`
+  }
+}
+
+/** The message can't be sent to this endpoint as it is configured; nothing was sent. */
+export class Unsendable extends Schema.TaggedError<Unsendable>("effect-webhooks/Unsendable")("Unsendable", {
+  endpointId: Schema.String,
+  problem: Schema.String
+}) {
+  override get message(): string {
+    return `endpoint ${this.endpointId}: ${this.problem}`
+  }
+}
+
+/** The program stopped the delivery before it had ended. */
+export class DeliveryInterrupted
+  extends Schema.TaggedError<DeliveryInterrupted>("effect-webhooks/DeliveryInterrupted")("DeliveryInterrupted", {
+    endpointId: Schema.String,
+    attempts: Schema.Number
+  })
+{
+  override get message(): string {
+    return `the delivery to ${this.endpointId} was stopped; attempts made: ${this.attempts}`
+  }
+}
+
+// --- internal
+
+/** The request of one attempt: run anew for each, so that time and signatures are its own. */
+const signedRequest = (
+  message: Message,
+  endpoint: Endpoint
+): Effect.Effect<HttpClientRequest.HttpClientRequest, Unsendable> =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    const encoded = message.encoded.get(endpoint.format)
+    if (encoded === undefined) {
+      return unsendable(endpoint, `the message was not encoded in the format "${endpoint.format}"`)
+    }
+    const keys: Array<WebhookSignature.SigningKey> = []
+    for (const { expiresAt, value } of endpoint.secrets) {
+      if (expiresAt !== undefined && expiresAt <= now) continue
+      const key = WebhookSignature.parseSecret(value)
+      if (Either.isLeft(key)) return unsendable(endpoint, key.left.message)
+      keys.push(key.right)
+    }
+    // All secrets expired: sending unsigned would be a surprise that a receiver can't tell from a forgery.
+    if (keys.length === 0 && endpoint.secrets.length > 0) return unsendable(endpoint, "all its secrets have expired")
+    const signed = WebhookSignature.sign({
+      id: message.id,
+      timestamp: Math.floor(now / 1000),
+      body: encoded.bytes,
+      keys
+    })
+    if (Either.isLeft(signed)) return unsendable(endpoint, signed.left.message)
+    const headers: Record<string, string> = {}
+    for (const [name, value] of Object.entries(endpoint.headers)) headers[name.toLowerCase()] = Redacted.value(value)
+    return Effect.succeed(
+      HttpClientRequest.post(endpoint.url, {
+        headers: { ...headers, ...signed.right, "user-agent": userAgent, "accept-encoding": "identity" },
+        body: HttpBody.uint8Array(encoded.bytes, encoded.contentType)
+      })
+    )
+  })
+
+const userAgent = `effect-webhooks/${version}`
+
+const unsendable = (endpoint: Endpoint, problem: string): Effect.Effect<never, Unsendable> =>
+  Effect.fail(new Unsendable({ endpointId: endpoint.id, problem }))
+
+const classify = (
+  exit: Exit.Exit<Pick<Client.Head, "headers" | "status">, unknown>,
+  now: number
+): Outcome.Outcome => {
+  if (Exit.isSuccess(exit)) return Outcome.fromHead(exit.value, now)
+  const error = Cause.failureOption(exit.cause)
+  return Option.isSome(error)
+    ? Outcome.fromError(error.value)
+    : Cause.isInterrupted(exit.cause)
+    ? Outcome.interrupted
+    : Outcome.fromError(undefined)
+}
+
+const errorOf = (
+  exit: Exit.Exit<Client.Head, Client.ResilientHttpClientError | Unsendable>,
+  endpointId: string,
+  url: string,
+  attempts: number
+): DeliveryError => {
+  if (Exit.isSuccess(exit)) return new UnexpectedStatus({ endpointId, url, status: exit.value.status, attempts })
+  const error = Cause.failureOption(exit.cause)
+  if (Option.isSome(error)) return error.value
+  return Cause.isInterrupted(exit.cause)
+    ? new DeliveryInterrupted({ endpointId, attempts })
+    : new Unsendable({ endpointId, problem: "an unexpected fault in the client; please report it" })
+}
