@@ -95,7 +95,11 @@ export const make = (options: Options = {}): Effect.Effect<CircuitBreakers["Type
             const [result, next] = f(circuit, now)
             return [[result, circuit._tag, next._tag] as const, next] as const
           }),
-          ([result, from, to]) => from === to ? Effect.succeed(result) : Effect.as(announce(breaker, from, to), result)
+          ([result, from, to]) =>
+            // Seen from outside an isolated circuit is isolated, whatever late results do to it.
+            from === to || breaker.isolations > 0
+              ? Effect.succeed(result)
+              : Effect.as(announce(breaker, from, to), result)
         ))
 
     const announce = (breaker: Breaker, from: StateName, to: StateName): Effect.Effect<void> => {
@@ -142,9 +146,8 @@ export const make = (options: Options = {}): Effect.Effect<CircuitBreakers["Type
           return [{ name: current._tag, retryAfter }, current] as const
         })
 
-    const isolation = (key: string, change: 1 | -1): Effect.Effect<void> =>
+    const isolation = (breaker: Breaker | undefined, change: 1 | -1): Effect.Effect<void> =>
       Effect.suspend(() => {
-        const breaker = keys.get(key)
         if (breaker === undefined) return Effect.void
         const before = breaker.isolations
         breaker.isolations += change
@@ -169,7 +172,11 @@ export const make = (options: Options = {}): Effect.Effect<CircuitBreakers["Type
           return breaker === undefined ? Effect.succeed<State>(neverCalled) : view(breaker)
         }),
       changes: Stream.fromPubSub(transitions),
-      isolate: (key) => Effect.acquireRelease(isolation(key, 1), () => isolation(key, -1)),
+      isolate: (key) =>
+        Effect.acquireRelease(
+          Effect.tap(Effect.sync(() => keys.get(key)), (breaker) => isolation(breaker, 1)),
+          (breaker) => isolation(breaker, -1)
+        ).pipe(Effect.asVoid),
       reset: (key) =>
         Effect.suspend(() => {
           const breaker = keys.find(key)

@@ -18,6 +18,7 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import type * as Exit from "effect/Exit"
 import * as FiberRef from "effect/FiberRef"
 import { dual } from "effect/Function"
 import * as Layer from "effect/Layer"
@@ -75,6 +76,18 @@ export interface ExecuteHeadOptions {
   readonly attemptTimeout?: Duration.DurationInput | undefined
   /** In place of the client's limit of requests in flight for the key. */
   readonly concurrency?: number | undefined
+  /** Told how each request ended, before a retry is thought of. A call that the breaker refused made no request. */
+  readonly onAttempt?: ((attempt: AttemptResult) => Effect.Effect<void>) | undefined
+}
+
+/** How one request ended. */
+export interface AttemptResult {
+  /** 1, 2, … */
+  readonly attempt: number
+  /** Milliseconds. */
+  readonly duration: number
+  /** The head, the failure, or an interruption (by the deadline or by the caller). */
+  readonly exit: Exit.Exit<Pick<Head, "headers" | "status">, ResilientHttpClientError>
 }
 
 /**
@@ -173,7 +186,8 @@ export const layerFromEnv = (overrides: Options = {}): Layer.Layer<
   ResilientHttpClient | CircuitBreakers.CircuitBreakers,
   ConfigError.ConfigError,
   HttpClient.HttpClient
-> => Layer.unwrapEffect(Effect.map(environment, (options) => layer({ ...options, ...overrides })))
+> => Layer.unwrapEffect(Effect.map(environment, (options) =>
+  layer({ ...options, ...overrides, retry: { ...options.retry, ...overrides.retry } })))
 
 /** Runs an effect whose calls share breaker, budget and slots under `key` instead of their URL's origin. */
 export const withKey: {

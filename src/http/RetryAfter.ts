@@ -10,13 +10,15 @@
 export const parse = (header: string | undefined, now: number): number | undefined => {
   if (header === undefined || header.length > 64) return undefined
   const text = header.trim()
-  const delay = seconds.test(text) ? Math.ceil(Number(text)) * 1000 : httpDate(text) - now
+  const delay = seconds.test(text) ? Math.ceil(Number(text)) * 1000 : httpDate(text, now) - now
   return delay > 0 ? Math.min(delay, longest) : undefined
 }
 
 // --- internal
 
 const longest = 24 * 60 * 60 * 1000
+
+const yearMs = 365.2425 * longest
 
 const seconds = /^\d+(\.\d+)?$/
 
@@ -29,11 +31,15 @@ const rfc850 = new RegExp(`^(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day, (\\d{2})
 const asctime = new RegExp(`^${day} (${month}) ([ \\d]\\d) (${time}) (\\d{4})$`)
 
 /** Milliseconds since the epoch, or NaN. */
-const httpDate = (text: string): number => {
+const httpDate = (text: string, now: number): number => {
   if (imfFixdate.test(text)) return Date.parse(text)
   const old = rfc850.exec(text)
-  // RFC 9110: a two-digit year is of this century here; these dates lie near the present.
-  if (old !== null) return Date.parse(`${old[1]} ${old[2]} 20${old[3]} ${old[4]} GMT`)
+  if (old !== null) {
+    // RFC 9110 §5.6.7: of the years that end in these two digits, the last one that is not more than 50 years ahead.
+    const latest = 2020 + Math.floor(now / yearMs)
+    const year = latest - (latest - Number(old[3])) % 100
+    return Date.parse(`${old[1]} ${old[2]} ${year} ${old[4]} GMT`)
+  }
   const c = asctime.exec(text)
   return c === null ? NaN : Date.parse(`${c[2]!.trim()} ${c[1]} ${c[4]} ${c[3]} GMT`)
 }

@@ -34,6 +34,8 @@ export const fromCause = (cause: unknown): TransportFailure => {
       const known = exact.get(code) ?? families.find(([prefix]) => code.startsWith(prefix))?.[1]
       if (known !== undefined) return { ...known, code }
     }
+    // undici's parser gives no code for an answer that does not even begin as HTTP.
+    if (textOf(error, "name") === "HTTPParserError") return { ...protocol, code: undefined }
     error = "cause" in error ? error.cause : undefined
   }
   return { kind: "connection", code: undefined, neverLeft: false }

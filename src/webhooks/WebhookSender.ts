@@ -46,8 +46,6 @@ export interface DeliveryReport {
   readonly retryAfter: number | undefined
   /** What the receiver asked for with `webhook-delivery`, if it did. */
   readonly directive: Outcome.Outcome["directive"]
-  /** At most 16 KiB of the answer's body, as they came. A stranger wrote them. */
-  readonly responseBody: Uint8Array | undefined
 }
 
 /** How one HTTP request of a delivery ended. */
@@ -130,8 +128,7 @@ export const make = (options: Options = {}): Effect.Effect<WebhookSender["Type"]
                   attempts,
                   duration: Number(endedAt - startedAt) / 1_000_000,
                   correlationId: message.correlationId,
-                  error: outcome.outcome === "delivered" ? undefined : errorOf(exit, endpoint.id, url, attempts),
-                  responseBody: Exit.isSuccess(exit) ? exit.value.body : undefined
+                  error: outcome.outcome === "delivered" ? undefined : errorOf(exit, endpoint.id, url, attempts)
                 })
               }
             )

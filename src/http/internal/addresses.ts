@@ -60,7 +60,8 @@ export const isMetadata = (address: Address): boolean =>
 export const embedded = (address: Address): ReadonlyArray<Address> => {
   if (address.kind() === "ipv4") return []
   const bytes = address.toByteArray()
-  const at = (...positions: ReadonlyArray<number>): Address => new ipaddr.IPv4(positions.map((index) => bytes[index] ?? 0))
+  const at = (...positions: ReadonlyArray<number>): Address =>
+    new ipaddr.IPv4(positions.map((index) => bytes[index] ?? 0))
   const carried: Array<Address> = []
   if (lastFour.some((range) => contains(range, address)) || isatap.test(address.toByteArray().slice(8, 12).join("."))) {
     carried.push(at(12, 13, 14, 15))

@@ -7,6 +7,7 @@ import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
+import { turn } from "./turn.js"
 
 /** Bytes of a body. */
 export interface Body {
@@ -56,7 +57,8 @@ const read = (
   const most = declared > maxBytes ? 0 : maxBytes
   return response.stream.pipe(
     Stream.runFoldWhile(true, (fits) => fits, (_, chunk) => sink.take(chunk) <= most),
-    Effect.catchIf((error) => error.reason === "EmptyBody", () => Effect.succeed(true))
+    Effect.catchIf((error) => error.reason === "EmptyBody", () => Effect.succeed(true)),
+    Effect.tap((complete) => complete ? turn : Effect.void)
   )
 }
 

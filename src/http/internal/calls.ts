@@ -79,34 +79,40 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
         (settings.url === undefined ? undefined : Errors.originOf(settings.url))
       const call: Call = { key, url: settings.url, attempts: 0, request: undefined }
 
-      const attempt = (n: number, correlationId: string) => {
+      const attempt = (correlationId: string) => {
+        // Not the step of the retry loop: what the breaker refused was no request.
+        const n = call.attempts + 1
         const send = (made: HttpClientRequest.HttpClientRequest) => {
           call.request = made
           call.url = made.url
           call.attempts = n
-          return exchange(inner, made, read, { n, timeout, correlationHeader, correlationId })
+          const exchanged = exchange(inner, made, read, {
+            n,
+            timeout,
+            correlationHeader,
+            correlationId,
+            onAttempt: settings.onAttempt
+          })
+          return n === 1 ? Effect.zipRight(spend(call), exchanged) : exchanged
         }
         return Effect.locally(
           // Where the key is known, the request is made (and signed) only once its slot is free.
           key !== undefined
-            ? guard(call, key, n, Effect.flatMap(request, send))
-            : Effect.flatMap(request, (made) => guard(call, Errors.originOf(made.url), n, send(made))),
+            ? guard(call, key, Effect.flatMap(request, send))
+            : Effect.flatMap(request, (made) => guard(call, Errors.originOf(made.url), Effect.suspend(() => send(made)))),
           currentAttempt,
           n
         )
       }
 
-      const guard = <E2, R2>(call: Call, key: string, n: number, effect: Effect.Effect<Answers.Answer, E2, R2>) => {
+      const guard = <E2, R2>(call: Call, key: string, effect: Effect.Effect<Answers.Answer, E2, R2>) => {
         call.key = key
         const protectedInSlot = slots.withSlot(
           key,
           settings.concurrency,
           breakers.protect(key, effect, Answers.judgeExit)
         )
-        return Effect.zipRight(
-          n === 1 ? spend(key) : Effect.void,
-          slots.wouldWait(key) ? Effect.zipRight(breakers.check(key), protectedInSlot) : protectedInSlot
-        )
+        return slots.wouldWait(key) ? Effect.zipRight(breakers.check(key), protectedInSlot) : protectedInSlot
       }
 
       return Effect.flatMap(CorrelationId.currentOrGenerate, (correlationId) =>
@@ -117,14 +123,14 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
             Errors.RetryBudgetExhausted,
             R
           >(policy, now + Duration.toMillis(deadline), {
-            attempt: (n) => attempt(n, correlationId),
+            attempt: () => attempt(correlationId),
             judgeAnswer: Answers.judgeAnswer,
             judgeFailure: (error) => Answers.judgeFailure(error, call.request),
             grant: (last) => grant(call, last),
-            onRetry: (n, delay, last) =>
+            onRetry: (_, delay, last) =>
               Effect.annotateLogs(Effect.logWarning("http_retry"), {
                 url: Errors.safeUrl(call.url ?? ""),
-                attempt: n,
+                attempt: call.attempts,
                 delay,
                 error: Answers.describe(last),
                 correlationId
@@ -150,10 +156,10 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
           )))
     })
 
-  /** Counts a first request. */
-  const spend = (key: string): Effect.Effect<void> =>
+  /** Counts the first request of a call. */
+  const spend = (call: Call): Effect.Effect<void> =>
     Effect.flatMap(monotonicNow, (now) => {
-      const spent = budgets.get(key)
+      const spent = call.key === undefined ? undefined : budgets.get(call.key)
       return spent === undefined ? Effect.void : Ref.update(spent, (state) => RetryBudget.request(state, now))
     })
 
@@ -230,67 +236,96 @@ const exchange = (
   inner: HttpClient.HttpClient,
   request: HttpClientRequest.HttpClientRequest,
   read: Read,
-  settings: {
-    readonly n: number
-    readonly timeout: Duration.Duration
-    readonly correlationHeader: string
-    readonly correlationId: string
-  }
+  settings: Exchange
 ): Effect.Effect<Answers.Answer, Errors.ResilientHttpClientError> =>
-  Effect.useSpan(
-    "ResilientHttpClient.attempt",
-    {
-      kind: "client",
-      captureStackTrace: false,
-      attributes: {
-        "http.request.method": request.method,
-        "http.request.resend_count": settings.n - 1,
-        "server.address": Errors.originOf(request.url),
-        "url.full": Errors.safeUrl(request.url),
-        correlationId: settings.correlationId
-      }
-    },
-    (span) => {
-      const url = Errors.safeUrl(request.url)
-      const { n, timeout } = settings
-      return Effect.flatMap(monotonicNow, (startedAt) =>
-        inner.execute(HttpClientRequest.setHeaders(request, {
+  Effect.suspend(() => {
+    const url = Errors.safeUrl(request.url)
+    let answer: Answers.Answer | undefined
+    return Effect.useSpan(
+      "ResilientHttpClient.attempt",
+      {
+        kind: "client",
+        captureStackTrace: false,
+        attributes: {
+          "http.request.method": request.method,
+          "http.request.resend_count": settings.n - 1,
+          "server.address": Errors.originOf(request.url),
+          "url.full": url,
+          correlationId: settings.correlationId
+        }
+      },
+      (span) => {
+        const tagged = HttpClientRequest.setHeaders(request, {
           [settings.correlationHeader]: request.headers[settings.correlationHeader] ?? settings.correlationId,
           ...traceParent(span)
-        })).pipe(
-          // A client that filters statuses by itself gives the answer inside an error.
-          Effect.catchTag("ResponseError", (error) =>
-            error.reason === "StatusCode" ? Effect.succeed(error.response) : Effect.fail(error)),
-          Effect.flatMap((response) => Effect.map(read(response, url, n), (body) => ({ response, body }))),
-          Effect.mapError((error) => error instanceof Errors.ResponseTooLarge ? error : presentable(error, request, n)),
-          Effect.timeoutFail({
-            duration: timeout,
-            onTimeout: () => new Errors.AttemptTimeout({ url, attempts: n, timeout })
-          }),
-          Effect.flatMap(({ body, response }) =>
-            body !== undefined ? Effect.succeed({ body, response }) : Effect.flatMap(monotonicNow, (now) =>
-              Effect.map(
-                Body.capture(response, {
-                  ...defaults.capture,
-                  time: Math.min(captureTime, Duration.toMillis(timeout) - (now - startedAt))
-                }),
-                (body) => ({ body, response })
-              ))
-          ),
-          Effect.map(({ body, response }): Answers.Answer => {
-            span.attribute("http.response.status_code", response.status)
-            return {
-              request,
-              attempts: n,
-              status: response.status,
-              headers: response.headers,
-              body: body.bytes,
-              complete: body.complete
-            }
+        })
+        // A span keeps the value that it ends with, and an answer may echo secrets: so it ends with none.
+        return Effect.map(answered(inner, tagged, url, read, settings), (received) => {
+          span.attribute("http.response.status_code", received.status)
+          answer = received
+        })
+      }
+    ).pipe(
+      Effect.flatMap(() => answer === undefined ? Effect.dieMessage("an attempt ended without answer") : Effect.succeed(answer))
+    )
+  })
+
+interface Exchange {
+  readonly n: number
+  readonly timeout: Duration.Duration
+  readonly correlationHeader: string
+  readonly correlationId: string
+  readonly onAttempt: ExecuteHeadOptions["onAttempt"]
+}
+
+const answered = (
+  inner: HttpClient.HttpClient,
+  request: HttpClientRequest.HttpClientRequest,
+  url: string,
+  read: Read,
+  { n, onAttempt, timeout }: Exchange
+): Effect.Effect<Answers.Answer, Errors.ResilientHttpClientError> =>
+  Effect.flatMap(monotonicNow, (startedAt) => {
+    const attempt = inner.execute(request).pipe(
+      // A client that filters statuses by itself gives the answer inside an error.
+      Effect.catchTag("ResponseError", (error) =>
+        error.reason === "StatusCode" ? Effect.succeed(error.response) : Effect.fail(error)),
+      Effect.flatMap((response) => Effect.map(read(response, url, n), (body) => ({ response, body }))),
+      Effect.mapError((error) => error instanceof Errors.ResponseTooLarge ? error : presentable(error, request, n)),
+      Effect.timeoutFail({
+        duration: timeout,
+        onTimeout: () => new Errors.AttemptTimeout({ url, attempts: n, timeout })
+      }),
+      Effect.flatMap(({ body, response }) =>
+        Effect.map(
+          body === undefined ? captureWithin(response, startedAt + Duration.toMillis(timeout)) : Effect.succeed(body),
+          ({ bytes, complete }): Answers.Answer => ({
+            request,
+            attempts: n,
+            status: response.status,
+            headers: response.headers,
+            body: bytes,
+            complete
           })
-        ))
-    }
-  )
+        )
+      )
+    )
+    return onAttempt === undefined ? attempt : told(attempt, n, startedAt, onAttempt)
+  })
+
+/** Captures what can be had of a body before `until` (monotonic milliseconds), and within the usual bounds. */
+const captureWithin = (response: HttpClientResponse.HttpClientResponse, until: number): Effect.Effect<Body.Body> =>
+  Effect.flatMap(monotonicNow, (now) =>
+    Body.capture(response, { ...defaults.capture, time: Math.min(captureTime, until - now) }))
+
+const told = <A extends Pick<Head, "headers" | "status">>(
+  attempt: Effect.Effect<A, Errors.ResilientHttpClientError>,
+  n: number,
+  startedAt: number,
+  onAttempt: NonNullable<ExecuteHeadOptions["onAttempt"]>
+): Effect.Effect<A, Errors.ResilientHttpClientError> =>
+  Effect.onExit(attempt, (exit) =>
+    Effect.flatMap(monotonicNow, (now) => onAttempt({ attempt: n, duration: now - startedAt, exit })))
 
 const captureTime = Duration.toMillis(defaults.capture.time)
 

@@ -29,7 +29,9 @@ export const parseRule = (entry: string): Either.Either<EgressRule, string> => {
   const name = target.toLowerCase().replace(/\.$/, "")
   if (name.startsWith("*.")) {
     const suffix = name.slice(2)
-    return isHostName(suffix) ? Either.right({ _tag: "Suffix", suffix, port }) : Either.left(`is not a host name; ${allowed}`)
+    return isHostName(suffix)
+      ? Either.right({ _tag: "Suffix", suffix, port })
+      : Either.left(`is not a host name; ${allowed}`)
   }
   return isHostName(name) ? Either.right({ _tag: "Host", name, port }) : Either.left(`is not a host name; ${allowed}`)
 }

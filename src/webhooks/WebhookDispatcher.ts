@@ -1,0 +1,255 @@
+/**
+ * The direct path: one event to every endpoint that wants it, from within the program, with retries in memory. What must survive a
+ * crash goes through the outbox instead.
+ */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
+import type * as PubSub from "effect/PubSub"
+import * as Ref from "effect/Ref"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as CorrelationId from "../CorrelationId.js"
+import { defaults } from "../Defaults.js"
+import * as Client from "../http/ResilientHttpClient.js"
+import * as Metrics from "../Metrics.js"
+import type { Endpoint } from "./Endpoint.js"
+import * as Endpoints from "./Endpoints.js"
+import * as Background from "./internal/background.js"
+import { handOverAll } from "./internal/subscription.js"
+import * as Message from "./Message.js"
+import type { WebhookConfig } from "./WebhookConfig.js"
+import * as WebhookEvent from "./WebhookEvent.js"
+import * as WebhookSender from "./WebhookSender.js"
+
+export { BackgroundQueueFull, DispatcherClosed } from "./internal/background.js"
+
+/** What became of one event. */
+export interface DispatchReport {
+  readonly messageId: string
+  readonly eventType: string
+  readonly correlationId: string
+  /** One for each endpoint that wanted the event, in the order of the configuration; none: nobody did. */
+  readonly deliveries: ReadonlyArray<WebhookSender.DeliveryReport>
+}
+
+/** What is wrong with an event itself; nothing was sent. */
+export type InvalidMessage = Message.PayloadTooLarge | WebhookEvent.InvalidEvent | WebhookEvent.UnserializableEvent
+
+/** Delivers events to the endpoints that want them. */
+export class WebhookDispatcher extends Context.Tag("effect-webhooks/WebhookDispatcher")<WebhookDispatcher, {
+  /** Delivers one event to every endpoint that wants it and reports each delivery; an endpoint's failure is never in the error channel. */
+  readonly dispatch: (event: WebhookEvent.WebhookEvent) => Effect.Effect<DispatchReport, InvalidMessage>
+  /**
+   * Takes an event and returns before it is delivered; the outcome is in the logs. At most `backgroundQueue` events are under way at a time: when that many
+   * are, `whenFull: "wait"` (the default) waits for a place and `"refuse"` fails with `BackgroundQueueFull`. When the program
+   * stops, events under way get `grace` to end; what was not delivered is logged, one line for each delivery.
+   */
+  readonly dispatchInBackground: (
+    event: WebhookEvent.WebhookEvent,
+    options?: { readonly whenFull?: "refuse" | "wait" | undefined }
+  ) => Effect.Effect<void, Background.BackgroundQueueFull | Background.DispatcherClosed | InvalidMessage>
+  /**
+   * For an event bus: takes a `WebhookEvent` or a domain event (see `WebhookEvent.fromDomain`) as `dispatchInBackground` does, and never fails: an event that
+   * can't be sent is logged as `webhook_failed`.
+   */
+  readonly handler: (event: object) => Effect.Effect<void>
+}>() {}
+
+/** All optional. */
+export interface Options extends WebhookSender.Options {
+  /** Endpoints that one event is delivered to at the same time; default 64. */
+  readonly concurrency?: number | undefined
+  /** Events under way in the background; default 1 000. */
+  readonly backgroundQueue?: number | undefined
+  /** Time that events in the background get to end when the program stops; default 10 seconds. */
+  readonly grace?: Duration.DurationInput | undefined
+  /** Most bytes of an encoded event; default 256 KiB. */
+  readonly maxPayloadBytes?: number | undefined
+  /** CloudEvents `source` of this program; see `Message.MessageOptions`. */
+  readonly source?: string | undefined
+}
+
+/** Makes the dispatcher; its background work ends with the scope. */
+export const make = (
+  options: Options = {}
+): Effect.Effect<
+  WebhookDispatcher["Type"],
+  never,
+  Endpoints.Endpoints | Scope.Scope | WebhookSender.WebhookSender
+> =>
+  Effect.gen(function*() {
+    const endpoints = yield* Endpoints.Endpoints
+    const sender = yield* WebhookSender.WebhookSender
+    const background = yield* Background.make({
+      grace: Duration.decode(options.grace ?? defaults.grace),
+      limit: options.backgroundQueue ?? defaults.backgroundQueue
+    })
+    const concurrency = options.concurrency ?? defaults.concurrency
+
+    /** The message and who gets it; fails if the event can't be encoded. */
+    const prepare = (event: WebhookEvent.WebhookEvent): Effect.Effect<Prepared, InvalidMessage> =>
+      Effect.flatMap(endpoints.matching(event), (wanting) =>
+        Effect.map(
+          Message.toMessage(event, wanting.map((endpoint) => endpoint.format), {
+            maxBytes: options.maxPayloadBytes,
+            source: options.source
+          }),
+          (message) => ({ message, wanting })
+        ))
+
+    const deliver = (message: Message.Message, endpoint: Endpoint): Effect.Effect<WebhookSender.DeliveryReport> =>
+      Effect.acquireUseRelease(
+        Metric.modify(Metrics.inFlight, 1),
+        () => sender.send(message, endpoint),
+        () => Metric.modify(Metrics.inFlight, -1)
+      ).pipe(
+        Effect.tap(logReport),
+        Effect.onInterrupt(() => logInterrupted(message, endpoint))
+      )
+
+    const run = ({ message, wanting }: Prepared): Effect.Effect<DispatchReport> =>
+      Effect.forEach(wanting, (endpoint) => deliver(message, endpoint), { concurrency }).pipe(
+        Effect.withSpan("WebhookDispatcher.dispatch", {
+          captureStackTrace: false,
+          attributes: { messageId: message.id, eventType: message.eventType, endpoints: wanting.length }
+        }),
+        CorrelationId.withCorrelationId(message.correlationId),
+        Effect.map((deliveries) => ({
+          messageId: message.id,
+          eventType: message.eventType,
+          correlationId: message.correlationId,
+          deliveries
+        }))
+      )
+
+    const dispatchInBackground: WebhookDispatcher["Type"]["dispatchInBackground"] = (event, { whenFull } = {}) =>
+      Effect.flatMap(prepare(event), (prepared) =>
+        background.start(
+          run(prepared),
+          whenFull ?? "wait",
+          Effect.forEach(prepared.wanting, (endpoint) => logInterrupted(prepared.message, endpoint), { discard: true })
+        ))
+
+    return {
+      dispatch: (event) => Effect.flatMap(prepare(event), run),
+      dispatchInBackground,
+      handler: (event) =>
+        Effect.flatMap(
+          WebhookEvent.isWebhookEvent(event) ? Effect.succeed(event) : WebhookEvent.fromDomain(event),
+          (event) => dispatchInBackground(event)
+        ).pipe(
+          Effect.catchAll((error) =>
+            Effect.annotateLogs(Effect.logError("webhook_failed"), { outcome: "rejected", error: error.message })
+          )
+        )
+    }
+  })
+
+/** The dispatcher over the resilient client and the configuration: see `ResilientHttpClient.layer` and `WebhookConfig.layer`. */
+export const layer = (
+  options: Options = {}
+): Layer.Layer<WebhookDispatcher, never, Client.ResilientHttpClient | WebhookConfig> =>
+  Layer.provide(layerWithoutEndpoints(options), Endpoints.layer)
+
+/** The same for a host that brings its own `Endpoints` (its customers' endpoints in a database, say). */
+export const layerWithoutEndpoints = (
+  options: Options = {}
+): Layer.Layer<WebhookDispatcher, never, Client.ResilientHttpClient | Endpoints.Endpoints> =>
+  Layer.provide(Layer.scoped(WebhookDispatcher, make(options)), WebhookSender.layer(options))
+
+/**
+ * Hands every element of a stream or a `PubSub` to `handler`, as a layer. A `PubSub` is subscribed to before the layer is built, so what is published
+ * after that is not missed; what is still in the subscription when the program stops is handed over first.
+ */
+export const subscribe = <A extends object, E, R>(
+  source: PubSub.PubSub<A> | Stream.Stream<A, E, R>
+): Layer.Layer<never, never, WebhookDispatcher | R> =>
+  Layer.scopedDiscard(
+    Effect.flatMap(WebhookDispatcher, ({ handler }) =>
+      Stream.StreamTypeId in source
+        ? Stream.runForEach(source, handler).pipe(
+          Effect.catchAllCause((cause) =>
+            Cause.isInterruptedOnly(cause)
+              ? Effect.void
+              : Effect.annotateLogs(Effect.logError("webhook_subscription_ended", cause), moduleAnnotations)
+          ),
+          Effect.forkScoped,
+          Effect.asVoid
+        )
+        : handOverAll(source, handler))
+  )
+
+/** What `layerTest` has recorded. */
+export class DispatchedEvents extends Context.Tag("effect-webhooks/WebhookDispatcher/DispatchedEvents")<DispatchedEvents, {
+  /** All events so far, in order, in whichever way they were handed over. */
+  readonly events: Effect.Effect<ReadonlyArray<WebhookEvent.WebhookEvent>>
+}>() {}
+
+/** A dispatcher that sends nothing and records events: for a user's own tests. Its reports have no deliveries. */
+export const layerTest: Layer.Layer<DispatchedEvents | WebhookDispatcher> = Layer.effectContext(
+  Effect.map(Ref.make<ReadonlyArray<WebhookEvent.WebhookEvent>>([]), (recorded) => {
+    const dispatch: WebhookDispatcher["Type"]["dispatch"] = (event) =>
+      Effect.flatMap(Message.toMessage(event, ["event"]), (message) =>
+        Effect.as(Ref.update(recorded, (events) => [...events, event]), {
+          messageId: message.id,
+          eventType: message.eventType,
+          correlationId: message.correlationId,
+          deliveries: []
+        }))
+    return Context.make(DispatchedEvents, { events: Ref.get(recorded) }).pipe(
+      Context.add(WebhookDispatcher, {
+        dispatch,
+        dispatchInBackground: (event) => Effect.asVoid(dispatch(event)),
+        handler: (event) =>
+          Effect.flatMap(
+            WebhookEvent.isWebhookEvent(event) ? Effect.succeed(event) : WebhookEvent.fromDomain(event),
+            dispatch
+          ).pipe(Effect.orDie, Effect.asVoid)
+      })
+    )
+  })
+)
+
+// --- internal
+
+interface Prepared {
+  readonly message: Message.Message
+  readonly wanting: ReadonlyArray<Endpoint>
+}
+
+const moduleAnnotations = { package: "effect-webhooks", module: "WebhookDispatcher" }
+
+const logReport = (report: WebhookSender.DeliveryReport): Effect.Effect<void> => {
+  const annotations = {
+    messageId: report.messageId,
+    eventType: report.eventType,
+    endpointId: report.endpointId,
+    correlationId: report.correlationId,
+    url: report.url,
+    attempts: report.attempts,
+    ...(report.status === undefined ? {} : { status: report.status })
+  }
+  return report.outcome === "delivered"
+    ? Effect.annotateLogs(Effect.logInfo("webhook_sent"), annotations)
+    : Effect.annotateLogs(Effect.logError("webhook_failed"), {
+      ...annotations,
+      outcome: report.outcome,
+      ...(report.class === undefined ? {} : { class: report.class }),
+      ...(report.error === undefined ? {} : { error: report.error.message })
+    })
+}
+
+const logInterrupted = (message: Message.Message, endpoint: Endpoint): Effect.Effect<void> =>
+  Effect.annotateLogs(Effect.logError("webhook_failed"), {
+    messageId: message.id,
+    eventType: message.eventType,
+    endpointId: endpoint.id,
+    correlationId: message.correlationId,
+    url: Client.safeUrl(endpoint.url),
+    outcome: "failed",
+    class: "interrupted"
+  })

@@ -1,0 +1,96 @@
+/**
+ * A bounded number of effects that outlive their callers but not their scope.
+ */
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+
+/** Work that goes on behind its caller. */
+export interface Background {
+  /** Starts an effect in the background; `lost` runs in its place if it can't even begin before the end. */
+  readonly start: (
+    effect: Effect.Effect<unknown>,
+    whenFull: "refuse" | "wait",
+    lost: Effect.Effect<void>
+  ) => Effect.Effect<void, BackgroundQueueFull | DispatcherClosed>
+}
+
+/** A bounded set of fibers that outlive their callers, but not the scope: they get `grace`, then they are interrupted. */
+export const make = (
+  { grace, limit }: { readonly grace: Duration.Duration; readonly limit: number }
+): Effect.Effect<Background, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const places = Effect.unsafeMakeSemaphore(limit)
+    const fibers = new Set<Fiber.RuntimeFiber<unknown>>()
+    let taken = 0
+    let closed = false
+
+    const giveBack = Effect.suspend(() => {
+      taken--
+      return places.release(1)
+    })
+
+    yield* Effect.addFinalizer(() =>
+      Effect.suspend(() => {
+        closed = true
+        const running = Array.from(fibers)
+        return Effect.zipRight(
+          Effect.timeoutOption(Effect.interruptible(Fiber.awaitAll(running)), grace),
+          Fiber.interruptAll(fibers)
+        )
+      })
+    )
+
+    const fork = (effect: Effect.Effect<unknown>, lost: Effect.Effect<void>): Effect.Effect<void, DispatcherClosed> =>
+      Effect.suspend(() => {
+        taken++
+        if (closed) return Effect.zipRight(giveBack, Effect.fail(new DispatcherClosed()))
+        let begun = false
+        return Effect.suspend(() => {
+          begun = true
+          return effect
+        }).pipe(
+          Effect.interruptible,
+          Effect.onInterrupt(() => begun ? Effect.void : lost),
+          Effect.ensuring(giveBack),
+          Effect.forkDaemon,
+          Effect.map((fiber) => {
+            fibers.add(fiber)
+            fiber.addObserver(() => {
+              fibers.delete(fiber)
+            })
+          })
+        )
+      })
+
+    return {
+      start: (effect, whenFull, lost) =>
+        Effect.uninterruptibleMask((restore): Effect.Effect<void, BackgroundQueueFull | DispatcherClosed> => {
+          if (closed) return Effect.fail(new DispatcherClosed())
+          if (whenFull === "refuse" && taken >= limit) return Effect.fail(new BackgroundQueueFull({ limit }))
+          return Effect.zipRight(restore(places.take(1)), fork(effect, lost))
+        })
+    }
+  })
+
+/** As many events as are allowed are under way in the background; this one was not taken. */
+export class BackgroundQueueFull
+  extends Schema.TaggedError<BackgroundQueueFull>("effect-webhooks/BackgroundQueueFull")("BackgroundQueueFull", {
+    limit: Schema.Number
+  })
+{
+  override get message(): string {
+    return `${this.limit} events are under way in the background; try again later, or dispatch and wait`
+  }
+}
+
+/** The dispatcher is shutting down; this event was not taken. */
+export class DispatcherClosed
+  extends Schema.TaggedError<DispatcherClosed>("effect-webhooks/DispatcherClosed")("DispatcherClosed", {})
+{
+  override get message(): string {
+    return "the dispatcher is shutting down and takes no more events"
+  }
+}
