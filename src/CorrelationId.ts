@@ -39,13 +39,16 @@ export const accept = (id: string | undefined): Effect.Effect<string> =>
 export const withCorrelationId: {
   (id: string): <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   <A, E, R>(effect: Effect.Effect<A, E, R>, id: string): Effect.Effect<A, E, R>
-} = dual(2, <A, E, R>(effect: Effect.Effect<A, E, R>, id: string): Effect.Effect<A, E, R> =>
-  Effect.flatMap(accept(id), (accepted) =>
-    effect.pipe(
-      Effect.locally(currentRef, Option.some(accepted)),
-      Effect.annotateLogs("correlationId", accepted),
-      Effect.annotateSpans("correlationId", accepted)
-    )))
+} = dual(
+  2,
+  <A, E, R>(effect: Effect.Effect<A, E, R>, id: string): Effect.Effect<A, E, R> =>
+    Effect.flatMap(accept(id), (accepted) =>
+      effect.pipe(
+        Effect.locally(currentRef, Option.some(accepted)),
+        Effect.annotateLogs("correlationId", accepted),
+        Effect.annotateSpans("correlationId", accepted)
+      ))
+)
 
 /**
  * Everything built or run under this layer has the given correlation id (a fresh one if it is not valid).

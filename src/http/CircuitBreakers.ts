@@ -124,8 +124,11 @@ export const make = (options: Options = {}): Effect.Effect<CircuitBreakers["Type
         )
 
     const settle = (breaker: Breaker, generation: number, result: Circuit.Result, startedAt: number) =>
-      step(breaker, (circuit, now) =>
-        [undefined, Circuit.settle(circuit, generation, result, now, settings, now - startedAt)] as const)
+      step(
+        breaker,
+        (circuit, now) =>
+          [undefined, Circuit.settle(circuit, generation, result, now, settings, now - startedAt)] as const
+      )
 
     const protect: CircuitBreakers["Type"]["protect"] = (key, effect, judge = judgeExit) =>
       Effect.suspend(() => {
@@ -134,7 +137,9 @@ export const make = (options: Options = {}): Effect.Effect<CircuitBreakers["Type
         return Effect.uninterruptibleMask((restore) =>
           Effect.flatMap(admit(breaker), (generation) =>
             Effect.flatMap(monotonicNow, (startedAt) =>
-              Effect.onExit(restore(effect), (exit) => settle(breaker, generation, judge(exit), startedAt)))))
+              Effect.onExit(restore(effect), (exit) =>
+                settle(breaker, generation, judge(exit), startedAt))))
+        )
       })
 
     const view = (breaker: Breaker): Effect.Effect<State> =>
@@ -161,10 +166,12 @@ export const make = (options: Options = {}): Effect.Effect<CircuitBreakers["Type
       check: (key) =>
         Effect.suspend(() => {
           const breaker = keys.find(key)
-          return breaker === undefined ? Effect.void : Effect.flatMap(view(breaker), (state) =>
-            Duration.equals(state.retryAfter, Duration.zero)
-              ? Effect.void
-              : Effect.fail(new CircuitOpen({ key, retryAfter: state.retryAfter })))
+          return breaker === undefined ?
+            Effect.void :
+            Effect.flatMap(view(breaker), (state) =>
+              Duration.equals(state.retryAfter, Duration.zero)
+                ? Effect.void
+                : Effect.fail(new CircuitOpen({ key, retryAfter: state.retryAfter })))
         }),
       state: (key) =>
         Effect.suspend(() => {

@@ -15,37 +15,22 @@ import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
 import * as Config from "effect/Config"
 import * as ConfigError from "effect/ConfigError"
 import * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import type * as Exit from "effect/Exit"
 import * as FiberRef from "effect/FiberRef"
 import { dual } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as DurationText from "../DurationText.js"
 import * as SecureRandom from "../SecureRandom.js"
-import type * as Circuit from "./Circuit.js"
 import * as CircuitBreakers from "./CircuitBreakers.js"
 import * as Calls from "./internal/calls.js"
+import type { ExecuteHeadOptions, Head, Options } from "./internal/model.js"
 import type { ResilientHttpClientError } from "./ResilientHttpClientError.js"
 import * as Errors from "./ResilientHttpClientError.js"
-import type * as RetryBudget from "./RetryBudget.js"
-import type * as RetryPolicy from "./RetryPolicy.js"
 
+export type { AttemptResult, ExecuteHeadOptions, Head, Options } from "./internal/model.js"
 export * from "./ResilientHttpClientError.js"
-
-/** The head of an answer, and of its body what could be had within the bounds of `defaults.capture`. */
-export interface Head {
-  readonly status: number
-  readonly headers: Headers.Headers
-  /** At most 16 KiB. */
-  readonly body: Uint8Array
-  /** Whether `body` is the whole body. */
-  readonly complete: boolean
-  /** Requests that the call made. */
-  readonly attempts: number
-}
 
 /** The resilient client: platform's client interface, and two calls more. */
 export interface Service extends HttpClient.HttpClient.With<ResilientHttpClientError> {
@@ -69,27 +54,6 @@ export interface Service extends HttpClient.HttpClient.With<ResilientHttpClientE
   ) => Effect.Effect<unknown, ResilientHttpClientError>
 }
 
-export interface ExecuteHeadOptions {
-  /** Where the requests go: for errors and, without `withKey`, for the key. */
-  readonly url: string
-  /** In place of the client's attempt timeout. */
-  readonly attemptTimeout?: Duration.DurationInput | undefined
-  /** In place of the client's limit of requests in flight for the key. */
-  readonly concurrency?: number | undefined
-  /** Told how each request ended, before a retry is thought of. A call that the breaker refused made no request. */
-  readonly onAttempt?: ((attempt: AttemptResult) => Effect.Effect<void>) | undefined
-}
-
-/** How one request ended. */
-export interface AttemptResult {
-  /** 1, 2, … */
-  readonly attempt: number
-  /** Milliseconds. */
-  readonly duration: number
-  /** The head, the failure, or an interruption (by the deadline or by the caller). */
-  readonly exit: Exit.Exit<Pick<Head, "headers" | "status">, ResilientHttpClientError>
-}
-
 /**
  * The tag of the resilient client. Its `execute` succeeds with a 2xx answer whose body (at most 1 MiB) is in memory, and fails with
  * `ResponseError` (reason `StatusCode`) on any other status.
@@ -98,28 +62,6 @@ export class ResilientHttpClient extends Context.Tag("effect-webhooks/ResilientH
   ResilientHttpClient,
   Service
 >() {}
-
-/** All optional; the defaults are those of `defaults`. */
-export interface Options {
-  /** Backoff of retries within a call. `maxRetries` N: at most N + 1 requests. */
-  readonly retry?: RetryPolicy.Options | undefined
-  /** Replaces the backoff altogether. */
-  readonly retryPolicy?: RetryPolicy.RetryPolicy | undefined
-  /** Time for one attempt; default 10 seconds. */
-  readonly attemptTimeout?: Duration.DurationInput | undefined
-  /** Time for a whole call, at most 24 days; default 60 seconds. */
-  readonly deadline?: Duration.DurationInput | undefined
-  readonly budget?: RetryBudget.Options | undefined
-  readonly breaker?: Circuit.Options | undefined
-  /** Requests in flight in the process; default 64. */
-  readonly concurrency?: number | undefined
-  /** Requests in flight for one key; default 10. */
-  readonly keyConcurrency?: number | undefined
-  /** Keys with state at one time; default 10 000. */
-  readonly maxKeys?: number | undefined
-  /** Header that carries the correlation id; default `X-Correlation-ID`. */
-  readonly correlationHeader?: string | undefined
-}
 
 /** Makes the client from the `HttpClient` and the `CircuitBreakers` in context. */
 export const make = (
@@ -135,7 +77,7 @@ export const make = (
         never,
         ResilientHttpClientError,
         never
-      >(calls.buffered, Effect.succeed)
+      >((request) => Effect.map(calls.buffered(request), ({ response }) => response), Effect.succeed)
 
       const postJson: Service["postJson"] = (url, body, headers = {}) => {
         const request = HttpClientRequest.post(url, { headers })
@@ -143,15 +85,15 @@ export const make = (
           Effect.matchEffect(HttpBody.json(body), {
             onFailure: () => Effect.fail(Errors.requestError(request, "Encode", undefined, 0)),
             onSuccess: (json) =>
-              client.execute(request.pipe(
+              calls.buffered(Effect.succeed(request.pipe(
                 HttpClientRequest.setBody(json),
                 "idempotency-key" in request.headers
                   ? (same) => same
                   : HttpClientRequest.setHeader("idempotency-key", `idk_${key}`)
-              ))
+              )))
           })).pipe(
-            Effect.flatMap((response) =>
-              Effect.mapError(response.json, () => undecodable(request, response))
+            Effect.flatMap(({ attempts, response }) =>
+              Effect.mapError(response.json, () => undecodable(request, response, attempts))
             )
           )
       }
@@ -186,15 +128,21 @@ export const layerFromEnv = (overrides: Options = {}): Layer.Layer<
   ResilientHttpClient | CircuitBreakers.CircuitBreakers,
   ConfigError.ConfigError,
   HttpClient.HttpClient
-> => Layer.unwrapEffect(Effect.map(environment, (options) =>
-  layer({ ...options, ...overrides, retry: { ...options.retry, ...overrides.retry } })))
+> =>
+  Layer.unwrapEffect(
+    Effect.map(environment, (options) =>
+      layer({ ...options, ...overrides, retry: { ...options.retry, ...overrides.retry } }))
+  )
 
 /** Runs an effect whose calls share breaker, budget and slots under `key` instead of their URL's origin. */
 export const withKey: {
   (key: string): <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   <A, E, R>(effect: Effect.Effect<A, E, R>, key: string): Effect.Effect<A, E, R>
-} = dual(2, <A, E, R>(effect: Effect.Effect<A, E, R>, key: string): Effect.Effect<A, E, R> =>
-  Effect.locally(effect, Calls.currentKey, Option.some(key)))
+} = dual(
+  2,
+  <A, E, R>(effect: Effect.Effect<A, E, R>, key: string): Effect.Effect<A, E, R> =>
+    Effect.locally(effect, Calls.currentKey, Option.some(key))
+)
 
 /** The number of the attempt under way (1, 2, …), for what runs inside it (a signer, a span); 0 outside. */
 export const currentAttempt: Effect.Effect<number> = Effect.suspend(() => FiberRef.get(Calls.currentAttempt))
@@ -203,12 +151,13 @@ export const currentAttempt: Effect.Effect<number> = Effect.suspend(() => FiberR
 
 const undecodable = (
   request: HttpClientRequest.HttpClientRequest,
-  response: HttpClientResponse.HttpClientResponse
+  response: HttpClientResponse.HttpClientResponse,
+  attempts: number
 ): HttpClientError.HttpClientError =>
   Errors.responseError(
     request,
     { status: response.status, headers: response.headers, body: new Uint8Array() },
-    1,
+    attempts,
     "Decode"
   )
 
@@ -236,5 +185,10 @@ const environment: Config.Config<Options> = Config.map(
     deadline: optional(DurationText.config("WEBHOOKS_DEADLINE")),
     correlationHeader: optional(correlationHeader)
   }),
-  ({ attemptTimeout, correlationHeader, deadline, ...retry }) => ({ retry, attemptTimeout, deadline, correlationHeader })
+  ({ attemptTimeout, correlationHeader, deadline, ...retry }) => ({
+    retry,
+    attemptTimeout,
+    deadline,
+    correlationHeader
+  })
 )

@@ -19,10 +19,12 @@ const call = {
 }
 
 /** One attempt took longer than the attempt timeout; retries, if any, ended the same way. */
-export class AttemptTimeout extends Schema.TaggedError<AttemptTimeout>("effect-webhooks/AttemptTimeout")("AttemptTimeout", {
-  ...call,
-  timeout: Schema.DurationFromSelf
-}) {
+export class AttemptTimeout
+  extends Schema.TaggedError<AttemptTimeout>("effect-webhooks/AttemptTimeout")("AttemptTimeout", {
+    ...call,
+    timeout: Schema.DurationFromSelf
+  })
+{
   override get message(): string {
     return `${this.url} gave no answer within ${Duration.format(this.timeout)}; attempts made: ${this.attempts}`
   }
@@ -75,7 +77,9 @@ export type ResilientHttpClientError =
 /** Scheme, host, port and path of a URL; what is no URL becomes `(invalid URL)`. */
 export const safeUrl = (url: string): string => {
   const parsed = URL.canParse(url) ? new URL(url) : undefined
-  return parsed === undefined ? "(invalid URL)" : `${parsed.origin === "null" ? `${parsed.protocol}//` : parsed.origin}${parsed.pathname}`
+  return parsed === undefined
+    ? "(invalid URL)"
+    : `${parsed.origin === "null" ? `${parsed.protocol}//` : parsed.origin}${parsed.pathname}`
 }
 
 /** Scheme, host and port of a URL: the key of breaker, budget and slots when no other is set. */

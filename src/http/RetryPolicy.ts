@@ -4,7 +4,7 @@
  * A policy gives delays only. What it may never do is in the client: an answer's `Retry-After` is a floor under each
  * delay, what can't be repeated safely isn't, and what doesn't fit the deadline isn't waited for.
  */
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberRef from "effect/FiberRef"
 import { dual } from "effect/Function"
@@ -36,9 +36,10 @@ export interface Options {
 /** Exponential backoff up to a cap, for a number of retries. */
 export const make = (options: Options = {}): RetryPolicy => {
   const jitter = options.jitter ?? defaults.jitter
-  const delays = Schedule.exponential(options.baseDelay ?? defaults.baseDelay, options.factor ?? defaults.retryFactor).pipe(
-    Schedule.union(Schedule.spaced(options.maxDelay ?? defaults.maxDelay))
-  )
+  const delays = Schedule.exponential(options.baseDelay ?? defaults.baseDelay, options.factor ?? defaults.retryFactor)
+    .pipe(
+      Schedule.union(Schedule.spaced(options.maxDelay ?? defaults.maxDelay))
+    )
   return (jitter === 0 ? delays : Schedule.jitteredWith(delays, { min: 1 - jitter, max: 1 + jitter })).pipe(
     Schedule.intersect(Schedule.recurs(options.maxRetries ?? defaults.maxRetries))
   )
@@ -51,8 +52,11 @@ export const none: RetryPolicy = Schedule.stop
 export const withRetryPolicy: {
   (policy: RetryPolicy): <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   <A, E, R>(effect: Effect.Effect<A, E, R>, policy: RetryPolicy): Effect.Effect<A, E, R>
-} = dual(2, <A, E, R>(effect: Effect.Effect<A, E, R>, policy: RetryPolicy): Effect.Effect<A, E, R> =>
-  Effect.locally(effect, currentRetryPolicy, Option.some(policy)))
+} = dual(
+  2,
+  <A, E, R>(effect: Effect.Effect<A, E, R>, policy: RetryPolicy): Effect.Effect<A, E, R> =>
+    Effect.locally(effect, currentRetryPolicy, Option.some(policy))
+)
 
 /** The policy that `withRetryPolicy` has set, if any. */
 export const currentRetryPolicy: FiberRef.FiberRef<Option.Option<RetryPolicy>> = globalValue(

@@ -165,7 +165,10 @@ export const layerWithoutEndpoints = (
  * Hands every element of a stream or a `PubSub` to `handler`, as a layer. A `PubSub` is subscribed to before the layer is built, so what is published
  * after that is not missed; what is still in the subscription when the program stops is handed over first.
  */
-export const subscribe = <A extends object, E, R>(
+export const subscribe: {
+  <A extends object>(source: PubSub.PubSub<A>): Layer.Layer<never, never, WebhookDispatcher>
+  <A extends object, E, R>(source: Stream.Stream<A, E, R>): Layer.Layer<never, never, WebhookDispatcher | R>
+} = <A extends object, E, R>(
   source: PubSub.PubSub<A> | Stream.Stream<A, E, R>
 ): Layer.Layer<never, never, WebhookDispatcher | R> =>
   Layer.scopedDiscard(
@@ -184,22 +187,27 @@ export const subscribe = <A extends object, E, R>(
   )
 
 /** What `layerTest` has recorded. */
-export class DispatchedEvents extends Context.Tag("effect-webhooks/WebhookDispatcher/DispatchedEvents")<DispatchedEvents, {
-  /** All events so far, in order, in whichever way they were handed over. */
-  readonly events: Effect.Effect<ReadonlyArray<WebhookEvent.WebhookEvent>>
-}>() {}
+export class DispatchedEvents
+  extends Context.Tag("effect-webhooks/WebhookDispatcher/DispatchedEvents")<DispatchedEvents, {
+    /** All events so far, in order, in whichever way they were handed over. */
+    readonly events: Effect.Effect<ReadonlyArray<WebhookEvent.WebhookEvent>>
+  }>()
+{}
 
 /** A dispatcher that sends nothing and records events: for a user's own tests. Its reports have no deliveries. */
 export const layerTest: Layer.Layer<DispatchedEvents | WebhookDispatcher> = Layer.effectContext(
   Effect.map(Ref.make<ReadonlyArray<WebhookEvent.WebhookEvent>>([]), (recorded) => {
     const dispatch: WebhookDispatcher["Type"]["dispatch"] = (event) =>
-      Effect.flatMap(Message.toMessage(event, ["event"]), (message) =>
-        Effect.as(Ref.update(recorded, (events) => [...events, event]), {
-          messageId: message.id,
-          eventType: message.eventType,
-          correlationId: message.correlationId,
-          deliveries: []
-        }))
+      Effect.flatMap(
+        Message.toMessage(event, ["event"]),
+        (message) =>
+          Effect.as(Ref.update(recorded, (events) => [...events, event]), {
+            messageId: message.id,
+            eventType: message.eventType,
+            correlationId: message.correlationId,
+            deliveries: []
+          })
+      )
     return Context.make(DispatchedEvents, { events: Ref.get(recorded) }).pipe(
       Context.add(WebhookDispatcher, {
         dispatch,

@@ -2,21 +2,24 @@
  * `direct`: what a delivery through `WebhookDispatcher`, everything on, costs the sender, against a bare undici loop that signs each request
  * once and against the stock parts of the platform.
  */
+import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as HttpBody from "@effect/platform/HttpBody"
 import * as HttpClient from "@effect/platform/HttpClient"
 import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
-import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
+import { ResilientHttpClient, WebhookConfig, WebhookDispatcher, WebhookEvent } from "effect-webhooks"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
-import { ResilientHttpClient, WebhookConfig, WebhookDispatcher, WebhookEvent } from "effect-webhooks"
 import { createHmac, randomUUID } from "node:crypto"
 import { Agent } from "undici"
 import type { Contender } from "./measure.js"
 
 const secret = "bench-secret-of-more-than-sixteen-bytes"
-const data = { items: Array.from({ length: 10 }, (_, n) => ({ sku: `sku-${n}`, price: n * 1.5 })), note: "x".repeat(200) }
+const data = {
+  items: Array.from({ length: 10 }, (_, n) => ({ sku: `sku-${n}`, price: n * 1.5 })),
+  note: "x".repeat(200)
+}
 const concurrency = 10
 
 /** `count` deliveries, `concurrency` at a time. */
@@ -28,7 +31,9 @@ const loop = async (count: number, one: () => Promise<unknown>): Promise<void> =
 }
 
 const signed = (): { body: Buffer; headers: Record<string, string> } => {
-  const body = Buffer.from(JSON.stringify({ event_type: "Bench", data, aggregate_id: null, occurred_at: new Date().toISOString() }))
+  const body = Buffer.from(
+    JSON.stringify({ event_type: "Bench", data, aggregate_id: null, occurred_at: new Date().toISOString() })
+  )
   const id = `msg_${randomUUID()}`
   const timestamp = String(Math.floor(Date.now() / 1000))
   const signature = createHmac("sha256", secret).update(`${id}.${timestamp}.`).update(body).digest("base64")
@@ -98,11 +103,13 @@ const library = (url: string): Contender => ({
             ),
           { concurrency, discard: true }
         )).pipe(
-          Effect.provide(WebhookDispatcher.layer().pipe(
-            Layer.provide(ResilientHttpClient.layer()),
-            Layer.provide(WebhookConfig.layer({ Bench: [{ url, secret }] }, { allow: "127.0.0.1" })),
-            Layer.provide(NodeHttpClient.layerUndici)
-          )),
+          Effect.provide(
+            WebhookDispatcher.layer().pipe(
+              Layer.provide(ResilientHttpClient.layer()),
+              Layer.provide(WebhookConfig.layer({ Bench: [{ url, secret }] }, { allow: "127.0.0.1" })),
+              Layer.provide(NodeHttpClient.layerUndici)
+            )
+          ),
           Logger.withMinimumLogLevel(LogLevel.Warning)
         )
     ),

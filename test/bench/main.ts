@@ -19,8 +19,7 @@ const { values } = parseArgs({
 })
 
 const benchmarks: Record<string, (url: string) => Promise<ReadonlyArray<Figure>>> = {
-  direct: (url) =>
-    measure("direct", contenders(url), { rounds: Number(values.rounds), count: Number(values.count) })
+  direct: (url) => measure("direct", contenders(url), { rounds: Number(values.rounds), count: Number(values.count) })
 }
 
 const names = Object.keys(benchmarks)
@@ -30,7 +29,10 @@ if (values.only !== undefined && !names.includes(values.only)) {
 }
 
 // The benchmark itself may run through a loader, and so must the receiver.
-const receiver = spawn(process.execPath, [...process.execArgv, fileURLToPath(new URL("./receiver.ts", import.meta.url))], {
+const receiver = spawn(process.execPath, [
+  ...process.execArgv,
+  fileURLToPath(new URL("./receiver.ts", import.meta.url))
+], {
   stdio: ["ignore", "pipe", "inherit", "ipc"]
 })
 const [port] = (await once(createInterface(receiver.stdout!), "line")) as [string]

@@ -2,19 +2,12 @@
  * The main job on real sockets: a receiver that fails twice and then accepts; an event is signed, sent, retried and verified,
  * and its correlation id shows on both sides.
  */
-import * as HttpServer from "@effect/platform/HttpServer"
-import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
-import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
-import * as Console from "effect/Console"
-import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
-import * as Logger from "effect/Logger"
-import * as LogLevel from "effect/LogLevel"
-import * as Redacted from "effect/Redacted"
-import * as Ref from "effect/Ref"
+import * as HttpServer from "@effect/platform/HttpServer"
+import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
+import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import {
   CorrelationId,
   defaults,
@@ -25,6 +18,13 @@ import {
   WebhookSignature,
   WebhookVerifier
 } from "effect-webhooks"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as LogLevel from "effect/LogLevel"
+import * as Redacted from "effect/Redacted"
+import * as Ref from "effect/Ref"
 import { createServer } from "node:http"
 
 const say = (side: "sender  " | "receiver", text: string) => Console.log(`${side} │ ${text}`)
@@ -39,7 +39,10 @@ const receiver = Effect.gen(function*() {
       const n = yield* Ref.updateAndGet(requests, (n) => n + 1)
       const status = n < 3 ? 503 : 204
       yield* say("receiver", `request ${n}: signature valid, id ${webhook.id}, timestamp ${webhook.timestamp}`)
-      yield* say("receiver", `           ${defaults.correlationHeader}: ${headers["x-correlation-id"]} → answers ${status}`)
+      yield* say(
+        "receiver",
+        `           ${defaults.correlationHeader}: ${headers["x-correlation-id"]} → answers ${status}`
+      )
       if (status === 204) yield* say("receiver", `body: ${yield* Effect.orDie(webhook.text)}`)
       return HttpServerResponse.empty({ status })
     })
@@ -56,7 +59,9 @@ const program = Effect.gen(function*() {
       Layer.provide(Layer.succeedContext(server))
     )
   )
-  const url = yield* HttpServer.addressFormattedWith((address) => Effect.succeed(`${address}/hooks`)).pipe(Effect.provide(server))
+  const url = yield* HttpServer.addressFormattedWith((address) => Effect.succeed(`${address}/hooks`)).pipe(
+    Effect.provide(server)
+  )
 
   const Webhooks = WebhookDispatcher.layer({
     onAttempt: (attempt) =>

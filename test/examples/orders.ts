@@ -2,13 +2,13 @@
  * A host program: an order service publishes domain events on a bus, and webhooks go out.
  */
 import { NodeFileSystem, NodeHttpClient } from "@effect/platform-node"
+import { ResilientHttpClient, WebhookConfig, WebhookDispatcher } from "effect-webhooks"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as PubSub from "effect/PubSub"
 import * as Schema from "effect/Schema"
-import { ResilientHttpClient, WebhookConfig, WebhookDispatcher } from "effect-webhooks"
 
 /** What the shop says when an order was placed. */
 export class OrderPlaced extends Schema.TaggedClass<OrderPlaced>("OrderPlaced")("OrderPlaced", {

@@ -3,8 +3,8 @@
  */
 import * as HttpRouter from "@effect/platform/HttpRouter"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
-import * as Effect from "effect/Effect"
 import { WebhookVerifier } from "effect-webhooks"
+import * as Effect from "effect/Effect"
 
 /** Handles what was verified; the rest has been answered by the middleware. */
 export const receiver = HttpRouter.empty.pipe(

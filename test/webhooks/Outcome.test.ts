@@ -1,9 +1,9 @@
+import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import { describe, expect, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import { CircuitOpen } from "../../src/http/CircuitBreakers.js"
 import * as Client from "../../src/http/ResilientHttpClient.js"
 import * as Outcome from "../../src/webhooks/Outcome.js"
-import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 
 const head = (status: number, headers: Record<string, string> = {}) => Outcome.fromHead({ status, headers }, 0)
 

@@ -82,7 +82,15 @@ describe("dispatch", () => {
       expect(sent[0]!.headers["user-agent"]).toMatch(/^effect-webhooks\/\d/)
       expect(sent[0]!.headers["content-type"]).toBe("application/json")
       expect(report.deliveries).toMatchObject([
-        { endpointId: "a", outcome: "delivered", status: 200, attempts: 3, duration: 3000, url: a, correlationId: "cause-1" }
+        {
+          endpointId: "a",
+          outcome: "delivered",
+          status: 200,
+          attempts: 3,
+          duration: 3000,
+          url: a,
+          correlationId: "cause-1"
+        }
       ])
     }).pipe(Effect.provide(dispatcher([503, "reset", 200]))))
 
@@ -98,14 +106,16 @@ describe("dispatch", () => {
       OrderPlaced: [{ id: "a", url: a }, { id: "b", url: b }]
     }))))
 
-  it.effect.each([
-    [404, { outcome: "failed", class: "http-status", status: 404, attempts: 1 }],
-    [410, { outcome: "failed", class: "gone", status: 410, attempts: 1 }],
-    [302, { outcome: "failed", class: "redirect", status: 302, attempts: 1 }],
-    ["reset", { outcome: "failed", class: "connection", attempts: 4 }],
-    ["refused", { outcome: "failed", class: "connect", attempts: 4 }],
-    ["timeout", { outcome: "failed", class: "timeout", attempts: 4 }]
-  ] as const)("%s", ([step, expected]) =>
+  it.effect.each(
+    [
+      [404, { outcome: "failed", class: "http-status", status: 404, attempts: 1 }],
+      [410, { outcome: "failed", class: "gone", status: 410, attempts: 1 }],
+      [302, { outcome: "failed", class: "redirect", status: 302, attempts: 1 }],
+      ["reset", { outcome: "failed", class: "connection", attempts: 4 }],
+      ["refused", { outcome: "failed", class: "connect", attempts: 4 }],
+      ["timeout", { outcome: "failed", class: "timeout", attempts: 4 }]
+    ] as const
+  )("%s", ([step, expected]) =>
     Effect.gen(function*() {
       const report = yield* dispatched()
       expect(report.deliveries).toMatchObject([expected])
@@ -234,8 +244,11 @@ describe("dispatch", () => {
         "WebhookDispatcher.dispatch"
       ])
       for (const { attributes } of trace.recorded) expect(attributes.get("correlationId")).toBe("cause-1")
-      const everything = inspect([log.lines, trace.recorded.map(({ attributes, events, name, span }) =>
-        [name, attributes, events, span.status]), report], { depth: 12 }) + JSON.stringify(report)
+      const everything = inspect([
+        log.lines,
+        trace.recorded.map(({ attributes, events, name, span }) => [name, attributes, events, span.status]),
+        report
+      ], { depth: 12 }) + JSON.stringify(report)
       expect(everything).not.toContain(canary)
       expect(everything).not.toContain(secret.slice(6, 14))
     }).pipe(
@@ -256,8 +269,10 @@ describe("dispatchInBackground", () => {
     input: Partial<WebhookEvent.Input> = {},
     options?: { readonly whenFull?: "refuse" | "wait" | undefined }
   ) =>
-    Effect.flatMap(WebhookDispatcher.WebhookDispatcher, ({ dispatchInBackground }) =>
-      Effect.flatMap(event(input), (event) => dispatchInBackground(event, options)))
+    Effect.flatMap(
+      WebhookDispatcher.WebhookDispatcher,
+      ({ dispatchInBackground }) => Effect.flatMap(event(input), (event) => dispatchInBackground(event, options))
+    )
 
   it.effect("does not wait, and is bounded: refuses or waits, as the caller chooses", () =>
     Effect.gen(function*() {
@@ -351,7 +366,11 @@ describe("an event bus", () => {
       yield* settle
       yield* PubSub.publishAll(bus, [order(3), order(4)])
       yield* Scope.close(scope, Exit.void)
-      const sent = yield* Effect.provideService(totals, testing.FakeHttpClient, Context.get(services, testing.FakeHttpClient))
+      const sent = yield* Effect.provideService(
+        totals,
+        testing.FakeHttpClient,
+        Context.get(services, testing.FakeHttpClient)
+      )
       expect(new Set(sent.map((data) => JSON.stringify(data)))).toEqual(
         new Set([1, 2, 3, 4].map((total) => JSON.stringify({ total })))
       )

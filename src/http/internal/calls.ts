@@ -2,9 +2,8 @@
  * One call of the resilient client: what surrounds an attempt, layer by layer.
  */
 import * as HttpClient from "@effect/platform/HttpClient"
-import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
+import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
-import type * as HttpClientError from "@effect/platform/HttpClientError"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberRef from "effect/FiberRef"
@@ -12,20 +11,18 @@ import { constTrue } from "effect/Function"
 import { globalValue } from "effect/GlobalValue"
 import * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
-import type * as Tracer from "effect/Tracer"
 import * as CorrelationId from "../../CorrelationId.js"
 import { defaults } from "../../Defaults.js"
 import * as DurationText from "../../DurationText.js"
 import * as Metrics from "../../Metrics.js"
 import { type CircuitBreakers, CircuitOpen } from "../CircuitBreakers.js"
-import type { ExecuteHeadOptions, Head, Options } from "../ResilientHttpClient.js"
 import * as Errors from "../ResilientHttpClientError.js"
 import * as RetryBudget from "../RetryBudget.js"
 import * as RetryPolicy from "../RetryPolicy.js"
-import * as TransportFailure from "../TransportFailure.js"
 import * as Answers from "./answers.js"
-import * as Body from "./body.js"
 import { BoundedKeys } from "./BoundedKeys.js"
+import { exchange, type Read, readHead, readWhole } from "./exchange.js"
+import type { ExecuteHeadOptions, Head, Options } from "./model.js"
 import { monotonicNow } from "./monotonic.js"
 import * as Retrying from "./retrying.js"
 import * as Slots from "./slots.js"
@@ -46,11 +43,17 @@ export const currentAttempt: FiberRef.FiberRef<number> = globalValue(
 export interface Calls {
   readonly buffered: <E, R>(
     request: Effect.Effect<HttpClientRequest.HttpClientRequest, E, R>
-  ) => Effect.Effect<HttpClientResponse.HttpClientResponse, E | Errors.ResilientHttpClientError, R>
+  ) => Effect.Effect<Buffered, E | Errors.ResilientHttpClientError, R>
   readonly head: <E, R>(
     request: Effect.Effect<HttpClientRequest.HttpClientRequest, E, R>,
     options: ExecuteHeadOptions
   ) => Effect.Effect<Head, E | Errors.ResilientHttpClientError, R>
+}
+
+/** A 2xx answer with its body in memory, and the requests that it took. */
+export interface Buffered {
+  readonly response: HttpClientResponse.HttpClientResponse
+  readonly attempts: number
 }
 
 export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Type"], options: Options): Calls => {
@@ -99,7 +102,10 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
           // Where the key is known, the request is made (and signed) only once its slot is free.
           key !== undefined
             ? guard(call, key, Effect.flatMap(request, send))
-            : Effect.flatMap(request, (made) => guard(call, Errors.originOf(made.url), Effect.suspend(() => send(made)))),
+            : Effect.flatMap(
+              request,
+              (made) => guard(call, Errors.originOf(made.url), Effect.suspend(() => send(made)))
+            ),
           currentAttempt,
           n
         )
@@ -115,45 +121,52 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
         return slots.wouldWait(key) ? Effect.zipRight(breakers.check(key), protectedInSlot) : protectedInSlot
       }
 
-      return Effect.flatMap(CorrelationId.currentOrGenerate, (correlationId) =>
-        Effect.flatMap(monotonicNow, (now) =>
-          Retrying.run<
-            Answers.Answer,
-            E | Errors.ResilientHttpClientError,
-            Errors.RetryBudgetExhausted,
-            R
-          >(policy, now + Duration.toMillis(deadline), {
-            attempt: () => attempt(correlationId),
-            judgeAnswer: Answers.judgeAnswer,
-            judgeFailure: (error) => Answers.judgeFailure(error, call.request),
-            grant: (last) => grant(call, last),
-            onRetry: (_, delay, last) =>
-              Effect.annotateLogs(Effect.logWarning("http_retry"), {
-                url: Errors.safeUrl(call.url ?? ""),
-                attempt: call.attempts,
-                delay,
-                error: Answers.describe(last),
-                correlationId
-              })
-          }).pipe(
-            // The client below would put the whole URL and all headers into a span of its own.
-            Effect.locally(HttpClient.currentTracerDisabledWhen, constTrue),
-            Effect.timeoutFail({
-              duration: deadline,
-              onTimeout: () =>
-                new Errors.DeadlineExceeded({ url: Errors.safeUrl(call.url ?? ""), attempts: call.attempts, deadline })
-            }),
-            Effect.mapError((error) =>
-              error instanceof CircuitOpen
-                ? new CircuitOpen({
-                  key: error.key,
-                  retryAfter: error.retryAfter,
-                  attempts: call.attempts,
-                  url: Errors.safeUrl(call.url ?? error.key)
+      return Effect.flatMap(
+        CorrelationId.currentOrGenerate,
+        (correlationId) =>
+          Effect.flatMap(monotonicNow, (now) =>
+            Retrying.run<
+              Answers.Answer,
+              E | Errors.ResilientHttpClientError,
+              Errors.RetryBudgetExhausted,
+              R
+            >(policy, now + Duration.toMillis(deadline), {
+              attempt: () => attempt(correlationId),
+              judgeAnswer: Answers.judgeAnswer,
+              judgeFailure: (error) => Answers.judgeFailure(error, call.request),
+              grant: (last) => grant(call, last),
+              onRetry: (_, delay, last) =>
+                Effect.annotateLogs(Effect.logWarning("http_retry"), {
+                  url: Errors.safeUrl(call.url ?? ""),
+                  attempt: call.attempts,
+                  delay,
+                  error: Answers.describe(last),
+                  correlationId
                 })
-                : error
-            )
-          )))
+            }).pipe(
+              // The client below would put the whole URL and all headers into a span of its own.
+              Effect.locally(HttpClient.currentTracerDisabledWhen, constTrue),
+              Effect.timeoutFail({
+                duration: deadline,
+                onTimeout: () =>
+                  new Errors.DeadlineExceeded({
+                    url: Errors.safeUrl(call.url ?? ""),
+                    attempts: call.attempts,
+                    deadline
+                  })
+              }),
+              Effect.mapError((error) =>
+                error instanceof CircuitOpen
+                  ? new CircuitOpen({
+                    key: error.key,
+                    retryAfter: error.retryAfter,
+                    attempts: call.attempts,
+                    url: Errors.safeUrl(call.url ?? error.key)
+                  })
+                  : error
+              )
+            ))
+      )
     })
 
   /** Counts the first request of a call. */
@@ -190,7 +203,7 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
       Effect.flatMap(run(request, readWhole, {}), (answer) => {
         const response = Answers.isOk(answer) ? Errors.toResponse(answer.request, answer) : undefined
         return response !== undefined
-          ? Effect.succeed(response)
+          ? Effect.succeed({ response, attempts: answer.attempts })
           : Effect.fail(Errors.responseError(answer.request, answer, answer.attempts))
       }),
     head: (request, options) =>
@@ -213,136 +226,6 @@ interface Call {
   attempts: number
   request: HttpClientRequest.HttpClientRequest | undefined
 }
-
-/** Reads what must be read within the attempt; what it leaves is captured afterwards. */
-type Read = (
-  response: HttpClientResponse.HttpClientResponse,
-  url: string,
-  n: number
-) => Effect.Effect<Body.Body | undefined, HttpClientError.ResponseError | Errors.ResponseTooLarge>
-
-const readHead: Read = () => Effect.succeed(undefined)
-
-const readWhole: Read = (response, url, n) =>
-  Answers.isOk(response)
-    ? Effect.flatMap(Body.buffer(response, defaults.maxResponseBytes), (body) =>
-      body.complete
-        ? Effect.succeed(body)
-        : Effect.fail(new Errors.ResponseTooLarge({ url, attempts: n, maxBytes: defaults.maxResponseBytes })))
-    : Effect.succeed(undefined)
-
-/** One request and its answer, in a span. */
-const exchange = (
-  inner: HttpClient.HttpClient,
-  request: HttpClientRequest.HttpClientRequest,
-  read: Read,
-  settings: Exchange
-): Effect.Effect<Answers.Answer, Errors.ResilientHttpClientError> =>
-  Effect.suspend(() => {
-    const url = Errors.safeUrl(request.url)
-    let answer: Answers.Answer | undefined
-    return Effect.useSpan(
-      "ResilientHttpClient.attempt",
-      {
-        kind: "client",
-        captureStackTrace: false,
-        attributes: {
-          "http.request.method": request.method,
-          "http.request.resend_count": settings.n - 1,
-          "server.address": Errors.originOf(request.url),
-          "url.full": url,
-          correlationId: settings.correlationId
-        }
-      },
-      (span) => {
-        const tagged = HttpClientRequest.setHeaders(request, {
-          [settings.correlationHeader]: request.headers[settings.correlationHeader] ?? settings.correlationId,
-          ...traceParent(span)
-        })
-        // A span keeps the value that it ends with, and an answer may echo secrets: so it ends with none.
-        return Effect.map(answered(inner, tagged, url, read, settings), (received) => {
-          span.attribute("http.response.status_code", received.status)
-          answer = received
-        })
-      }
-    ).pipe(
-      Effect.flatMap(() => answer === undefined ? Effect.dieMessage("an attempt ended without answer") : Effect.succeed(answer))
-    )
-  })
-
-interface Exchange {
-  readonly n: number
-  readonly timeout: Duration.Duration
-  readonly correlationHeader: string
-  readonly correlationId: string
-  readonly onAttempt: ExecuteHeadOptions["onAttempt"]
-}
-
-const answered = (
-  inner: HttpClient.HttpClient,
-  request: HttpClientRequest.HttpClientRequest,
-  url: string,
-  read: Read,
-  { n, onAttempt, timeout }: Exchange
-): Effect.Effect<Answers.Answer, Errors.ResilientHttpClientError> =>
-  Effect.flatMap(monotonicNow, (startedAt) => {
-    const attempt = inner.execute(request).pipe(
-      // A client that filters statuses by itself gives the answer inside an error.
-      Effect.catchTag("ResponseError", (error) =>
-        error.reason === "StatusCode" ? Effect.succeed(error.response) : Effect.fail(error)),
-      Effect.flatMap((response) => Effect.map(read(response, url, n), (body) => ({ response, body }))),
-      Effect.mapError((error) => error instanceof Errors.ResponseTooLarge ? error : presentable(error, request, n)),
-      Effect.timeoutFail({
-        duration: timeout,
-        onTimeout: () => new Errors.AttemptTimeout({ url, attempts: n, timeout })
-      }),
-      Effect.flatMap(({ body, response }) =>
-        Effect.map(
-          body === undefined ? captureWithin(response, startedAt + Duration.toMillis(timeout)) : Effect.succeed(body),
-          ({ bytes, complete }): Answers.Answer => ({
-            request,
-            attempts: n,
-            status: response.status,
-            headers: response.headers,
-            body: bytes,
-            complete
-          })
-        )
-      )
-    )
-    return onAttempt === undefined ? attempt : told(attempt, n, startedAt, onAttempt)
-  })
-
-/** Captures what can be had of a body before `until` (monotonic milliseconds), and within the usual bounds. */
-const captureWithin = (response: HttpClientResponse.HttpClientResponse, until: number): Effect.Effect<Body.Body> =>
-  Effect.flatMap(monotonicNow, (now) =>
-    Body.capture(response, { ...defaults.capture, time: Math.min(captureTime, until - now) }))
-
-const told = <A extends Pick<Head, "headers" | "status">>(
-  attempt: Effect.Effect<A, Errors.ResilientHttpClientError>,
-  n: number,
-  startedAt: number,
-  onAttempt: NonNullable<ExecuteHeadOptions["onAttempt"]>
-): Effect.Effect<A, Errors.ResilientHttpClientError> =>
-  Effect.onExit(attempt, (exit) =>
-    Effect.flatMap(monotonicNow, (now) => onAttempt({ attempt: n, duration: now - startedAt, exit })))
-
-const captureTime = Duration.toMillis(defaults.capture.time)
-
-/** W3C Trace Context; absent when tracing is off. */
-const traceParent = (span: Tracer.Span): { readonly traceparent?: string } =>
-  span.traceId.length === 32
-    ? { traceparent: `00-${span.traceId}-${span.spanId}-${span.sampled ? "01" : "00"}` }
-    : {}
-
-const presentable = (
-  error: HttpClientError.HttpClientError,
-  request: HttpClientRequest.HttpClientRequest,
-  n: number
-): HttpClientError.HttpClientError =>
-  error._tag === "RequestError" && error.reason !== "Transport"
-    ? Errors.requestError(request, error.reason, undefined, n)
-    : Errors.requestError(request, "Transport", TransportFailure.fromCause(error.cause), n)
 
 const statusOf = (last: unknown): number | undefined =>
   typeof last === "object" && last !== null && "status" in last && typeof last.status === "number"

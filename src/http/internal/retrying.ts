@@ -53,7 +53,9 @@ export const run = <A, E, E2, R>(
             ? giveUp
             : Effect.zipRight(hooks.grant(last), hooks.onRetry(n, delay, last)).pipe(
               Effect.zipRight(Effect.sleep(Duration.millis(delay))),
-              Effect.zipRight(Effect.suspend(() => loop(n + 1, decision.state)))
+              Effect.zipRight(Effect.suspend(() =>
+                loop(n + 1, decision.state)
+              ))
             )
         }))
       : giveUp
@@ -77,8 +79,11 @@ const step = (
   state: unknown,
   input: unknown
 ): Effect.Effect<{ readonly delay: number; readonly state: unknown } | undefined> =>
-  Effect.flatMap(Clock.currentTimeMillis, (now) =>
-    Effect.map(policy.step(now, input, state), ([state, , decision]) =>
-      ScheduleDecision.isDone(decision)
-        ? undefined
-        : { delay: Math.max(0, ScheduleIntervals.start(decision.intervals) - now), state }))
+  Effect.flatMap(
+    Clock.currentTimeMillis,
+    (now) =>
+      Effect.map(policy.step(now, input, state), ([state, , decision]) =>
+        ScheduleDecision.isDone(decision)
+          ? undefined
+          : { delay: Math.max(0, ScheduleIntervals.start(decision.intervals) - now), state })
+  )

@@ -7,7 +7,11 @@ import { BoundedKeys } from "./BoundedKeys.js"
 
 /** Runs an effect when a slot is free: of `key` (at most `limit`, the first one seen for a key in use counts), then of the process. */
 export interface Slots {
-  readonly withSlot: <A, E, R>(key: string, limit: number | undefined, effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  readonly withSlot: <A, E, R>(
+    key: string,
+    limit: number | undefined,
+    effect: Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E, R>
   /** Whether a call of this key would have to wait. */
   readonly wouldWait: (key: string) => boolean
 }

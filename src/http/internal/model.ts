@@ -1,0 +1,67 @@
+/**
+ * What the calls of the resilient client take and give; public by way of `ResilientHttpClient`.
+ */
+import type * as Headers from "@effect/platform/Headers"
+import type * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import type * as Circuit from "../Circuit.js"
+import type { ResilientHttpClientError } from "../ResilientHttpClientError.js"
+import type * as RetryBudget from "../RetryBudget.js"
+import type * as RetryPolicy from "../RetryPolicy.js"
+
+/** The head of an answer, and of its body what could be had within the bounds of `defaults.capture`. */
+export interface Head {
+  readonly status: number
+  readonly headers: Headers.Headers
+  /** At most 16 KiB. */
+  readonly body: Uint8Array
+  /** Whether `body` is the whole body. */
+  readonly complete: boolean
+  /** Requests that the call made. */
+  readonly attempts: number
+}
+
+/** What one `executeHead` may differ in. */
+export interface ExecuteHeadOptions {
+  /** Where the requests go: for errors and, without `withKey`, for the key. */
+  readonly url: string
+  /** In place of the client's attempt timeout. */
+  readonly attemptTimeout?: Duration.DurationInput | undefined
+  /** In place of the client's limit of requests in flight for the key. */
+  readonly concurrency?: number | undefined
+  /** Told how each request ended, before a retry is thought of. A call that the breaker refused made no request. */
+  readonly onAttempt?: ((attempt: AttemptResult) => Effect.Effect<void>) | undefined
+}
+
+/** How one request ended. */
+export interface AttemptResult {
+  /** 1, 2, … */
+  readonly attempt: number
+  /** Milliseconds. */
+  readonly duration: number
+  /** The head, the failure, or an interruption (by the deadline or by the caller). */
+  readonly exit: Exit.Exit<Pick<Head, "headers" | "status">, ResilientHttpClientError>
+}
+
+/** All optional; the defaults are those of `defaults`. */
+export interface Options {
+  /** Backoff of retries within a call. `maxRetries` N: at most N + 1 requests. */
+  readonly retry?: RetryPolicy.Options | undefined
+  /** Replaces the backoff altogether. */
+  readonly retryPolicy?: RetryPolicy.RetryPolicy | undefined
+  /** Time for one attempt; default 10 seconds. */
+  readonly attemptTimeout?: Duration.DurationInput | undefined
+  /** Time for a whole call, at most 24 days; default 60 seconds. */
+  readonly deadline?: Duration.DurationInput | undefined
+  readonly budget?: RetryBudget.Options | undefined
+  readonly breaker?: Circuit.Options | undefined
+  /** Requests in flight in the process; default 64. */
+  readonly concurrency?: number | undefined
+  /** Requests in flight for one key; default 10. */
+  readonly keyConcurrency?: number | undefined
+  /** Keys with state at one time; default 10 000. */
+  readonly maxKeys?: number | undefined
+  /** Header that carries the correlation id; default `X-Correlation-ID`. */
+  readonly correlationHeader?: string | undefined
+}
