@@ -45,7 +45,7 @@ export class Orders extends Context.Tag("shop/Orders")<Orders, {
 }
 
 /** Every event on the bus becomes a webhook. */
-const Webhooks = Layer.unwrapEffect(Effect.map(EventBus, WebhookDispatcher.subscribe)).pipe(
+const Webhooks = Layer.unwrapEffect(Effect.map(EventBus, (bus) => WebhookDispatcher.subscribe(bus))).pipe(
   Layer.provide(WebhookDispatcher.layer()),
   Layer.provide(ResilientHttpClient.layerFromEnv()),
   Layer.provide(WebhookConfig.layerFromEnv()),

@@ -10,6 +10,7 @@ import * as Exit from "effect/Exit"
 import * as FastCheck from "effect/FastCheck"
 import * as Option from "effect/Option"
 import * as ParseResult from "effect/ParseResult"
+import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { inspect } from "node:util"
 import * as LegacySchema from "../../src/webhooks/LegacySchema.js"
@@ -58,6 +59,16 @@ const UserId = Brand.nominal<UserId>()
 const order = { _tag: "OrderCreated", aggregateId: "o-1", placedAt: "2026-01-27T12:00:00.000Z", total: "5" }
 const folder = { name: "a", inner: [{ name: "b", inner: [] }] }
 const symbol = Symbol.for("legacy")
+
+/** A declaration whose parameter is only asked whether a value is of its type. */
+const Checked = <A, I>(item: Legacy.Schema<A, I>) =>
+  Legacy.declare([item], {
+    decode: (item) => (input, _, ast) =>
+      Predicate.hasProperty(input, "checked") && LegacyParseResult.is(item)(input.checked)
+        ? LegacyParseResult.succeed(input as { readonly checked: A })
+        : LegacyParseResult.fail(new LegacyParseResult.Type(ast, input)),
+    encode: () => (input) => LegacyParseResult.succeed(input as { readonly checked: I })
+  })
 
 /** Name, schema, inputs to decode (good and bad), inputs to encode beyond what was decoded. */
 const cases: ReadonlyArray<
@@ -272,6 +283,12 @@ const cases: ReadonlyArray<
       { option: Option.none(), instance: {}, redacted: "r" }
     ]
   ],
+  ["declarations of structs", Legacy.OptionFromSelf(Legacy.Struct({ a: Legacy.NumberFromString })), [
+    Option.some({ a: "1" }),
+    Option.some({ a: "x" }),
+    Option.some({ a: 1 })
+  ]],
+  ["declarations that ask for the type side", Checked(Legacy.NumberFromString), [{ checked: 1 }, { checked: "1" }]],
   ["a fallback", Legacy.Struct({ a: Legacy.Number.annotations({ decodingFallback: () => Either.right(42) }) }), [{
     a: 1
   }, { a: "x" }]],
@@ -350,6 +367,9 @@ describe("a bridged schema", () => {
         )
         expect(Schema.is(Schema.typeSchema(bridged))(input), `${name} ${inspect(input)}`).toBe(
           Legacy.is(Legacy.typeSchema(legacy))(input)
+        )
+        expect(newResult(Schema.validateEither(bridged)(input)), name).toStrictEqual(
+          legacyResult(Legacy.validateEither(legacy)(input))
         )
       }
     }

@@ -1,4 +1,4 @@
-import { describe, expect, it } from "@effect/vitest"
+import { describe, expect, it, vi } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as FastCheck from "effect/FastCheck"
@@ -70,6 +70,7 @@ describe("format event", () => {
       "{\"\\ud83d\\ude00\":1,\"\\uffff\":2,\"\\ud83d\":3,\"\\udc00\":4}",
       "{\"\\ud83d\": 3, \"\\udc00\": 4, \"\\uffff\": 2, \"\\ud83d\\ude00\": 1}"
     ],
+    ["{\"\\ud83d\\ude00\":1,\"\\ud83d\\ue000\":2}", "{\"\\ud83d\\ue000\": 2, \"\\ud83d\\ude00\": 1}"],
     ["{\"__proto__\":{\"a\":1},\"b\":2}", "{\"__proto__\": {\"a\": 1}, \"b\": 2}"],
     ["\"\\b\\f\\r\\u001f\\u007f\\u0080\"", "\"\\b\\f\\r\\u001f\\u007f\\u0080\""]
   ])("encodes %s", (input, encoded) => {
@@ -338,8 +339,10 @@ describe("message", () => {
           return ++reads
         }
       }
+      const encode = vi.spyOn(TextEncoder.prototype, "encode")
       const message = yield* toMessage({ data }, ["event", "standard", "event", "cloudevents", "standard"])
-      expect(reads).toBe(1)
+      expect([reads, encode.mock.calls.length]).toEqual([1, 3])
+      encode.mockRestore()
       expect(message.encoded.size).toBe(3)
       expect((yield* toMessage({ data: {} }, [])).encoded.size).toBe(0)
     }))
