@@ -116,7 +116,9 @@ export const make = (script: Script): Effect.Effect<FakeHttpClient["Type"]> =>
         }))
         const step = yield* Ref.modify(playing, (state) => next(state, url))
         return yield* step === undefined
-          ? Effect.die(new ScriptError({ message: `the script has no list for ${url.origin}${url.pathname}, nor one for *` }))
+          ? Effect.die(
+            new ScriptError({ message: `the script has no list for ${url.origin}${url.pathname}, nor one for *` })
+          )
           : perform(request, step)
       })
     )
@@ -148,8 +150,12 @@ export const make = (script: Script): Effect.Effect<FakeHttpClient["Type"]> =>
  * ```
  */
 export const scriptedClient = (script: Script): Layer.Layer<FakeHttpClient | HttpClient.HttpClient> =>
-  Layer.effectContext(Effect.map(make(script), (fake) =>
-    Context.make(FakeHttpClient, fake).pipe(Context.add(HttpClient.HttpClient, fake.client))))
+  Layer.effectContext(
+    Effect.map(
+      make(script),
+      (fake) => Context.make(FakeHttpClient, fake).pipe(Context.add(HttpClient.HttpClient, fake.client))
+    )
+  )
 
 /** A script that can't be played. */
 export class ScriptError extends Data.TaggedError("ScriptError")<{ readonly message: string }> {}
@@ -197,7 +203,9 @@ const perform = (
   }
   const { body, delay, headers, status }: Answer = typeof step === "number" ? { status: step } : step
   if (!Number.isInteger(status) || status < 200 || status > 599) {
-    return Effect.die(new ScriptError({ message: `a scripted status must be a whole number from 200 to 599, not ${status}` }))
+    return Effect.die(
+      new ScriptError({ message: `a scripted status must be a whole number from 200 to 599, not ${status}` })
+    )
   }
   const empty = body === undefined || status === 204 || status === 205 || status === 304
   const answer = Effect.sync(() =>
@@ -231,9 +239,12 @@ const bytesOf = (
     case "Uint8Array":
       return Effect.succeed(body.body)
     case "Stream":
-      return Stream.runCollect(body.stream).pipe(
-        Effect.map((chunks) => Buffer.concat(Chunk.toReadonlyArray(chunks))),
-        Effect.mapError((cause) => new HttpClientError.RequestError({ request, reason: "Encode", cause }))
+      return Stream.mapError(
+        body.stream,
+        (cause) => new HttpClientError.RequestError({ request, reason: "Encode", cause })
+      ).pipe(
+        Stream.runCollect,
+        Effect.map((chunks) => Buffer.concat(Chunk.toReadonlyArray(chunks)))
       )
     case "Raw":
     case "FormData":

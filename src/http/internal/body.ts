@@ -22,6 +22,7 @@ export const capture = (
   limits: { readonly keepBytes: number; readonly readBytes: number; readonly time: number }
 ): Effect.Effect<Body> =>
   Effect.suspend(() => {
+    if (isBodiless(response)) return Effect.succeed(noBody)
     const sink = new Sink(limits.keepBytes)
     return read(response, sink, limits.readBytes).pipe(
       Effect.timeoutTo({
@@ -40,11 +41,18 @@ export const buffer = (
   maxBytes: number
 ): Effect.Effect<Body, HttpClientError.ResponseError> =>
   Effect.suspend(() => {
+    if (isBodiless(response)) return Effect.succeed(noBody)
     const sink = new Sink(maxBytes)
     return Effect.map(read(response, sink, maxBytes), (complete) => sink.body(complete))
   })
 
 // --- internal
+
+const noBody: Body = { bytes: new Uint8Array(), complete: true }
+
+/** An answer that can have no body (RFC 9110 §6.4.1): it is over with its head, and setting up a stream would cost more than all else. */
+const isBodiless = (response: HttpClientResponse.HttpClientResponse): boolean =>
+  response.status === 204 || response.status === 304 || response.headers["content-length"] === "0"
 
 /** Whether the body ended within `maxBytes`. */
 const read = (

@@ -1,0 +1,142 @@
+/**
+ * The texts below each command's list of options: examples, the environment, exit codes.
+ */
+import { defaults } from "../Defaults.js"
+
+/** Below `effect-webhooks --help`. */
+export const root = (): string =>
+  blocks(
+    examples(
+      "effect-webhooks dispatch events.ndjson",
+      "jq -c '.[]' export.json | effect-webhooks dispatch --json",
+      "effect-webhooks listen --port 3000 --respond 503,503,200",
+      "effect-webhooks sign --id msg_1 --timestamp 1614265330 body.json",
+      "effect-webhooks config check"
+    ),
+    environment(...Object.keys(variables)),
+    exitCodes
+  )
+
+/** Below the help of `dispatch`. */
+export const dispatch = (): string =>
+  blocks(
+    `Events: one JSON object, a JSON array of objects, or one object a line (NDJSON); without FILE, or with -, from stdin.
+  {"type":"OrderCreated","data":{...},"aggregate_id"?,"occurred_at"?,"id"?,"tenant"?,"correlation_id"?}
+
+Results, with --json one object a line:
+  a delivery          {"messageId","eventType","endpointId","url","outcome":"delivered"|"failed"|"rejected",
+                       "class"?,"status"?,"attempts","durationMs","correlationId","error"?}
+  nobody wants it     {"messageId","eventType","outcome":"unrouted"}
+  not an event        {"line":N,"outcome":"invalid","error"}
+  wrong configuration {"errors":[{"path","message"}]}
+
+Ctrl-C stops taking events; what is in flight has ${defaults.grace} to end. What is then still under way is reported as failed with class
+interrupted, and the line from which nothing was sent is named on stderr. A second Ctrl-C ends at once.`,
+    examples(
+      "effect-webhooks dispatch events.ndjson",
+      "tail -f events.ndjson | effect-webhooks dispatch --json -",
+      `echo '{"type":"OrderCreated","data":{"total":12}}' | effect-webhooks dispatch`
+    ),
+    environment(...Object.keys(variables).filter((name) => name !== "WEBHOOKS_SECRET")),
+    exitCodes
+  )
+
+/** Below the help of `listen`. */
+export const listen = (): string =>
+  blocks(
+    `Listens on 127.0.0.1 until it is stopped (Ctrl-C, SIGTERM), then exits with 0; with 1 when the port is in use.
+
+Results, with --json one object a line:
+  the first line      {"listening":"http://127.0.0.1:PORT"}
+  a request           {"method","path","headers","body","signature":"valid"|"unsigned"|"invalid","reason"?}
+  A body that isn't UTF-8 has its bytes in "bodyBase64" as well. Reasons: those of verify, no-secret (signed, but there is
+  no secret to check it with) and body-too-large (over 1 MiB: answered 413, "body" is empty).`,
+    examples(
+      "effect-webhooks listen --port 3000 --secret whsec_...",
+      "effect-webhooks listen --respond 503,503,200 --delay 2s"
+    ),
+    secrets,
+    environment("WEBHOOKS_SECRET", "NO_COLOR")
+  )
+
+/** Below the help of `sign`. */
+export const sign = (): string =>
+  blocks(
+    "Prints the headers that a delivery of these bytes carries, one 'name: value' a line; with --json one object of them.",
+    examples(
+      "WEBHOOKS_SECRET=whsec_... effect-webhooks sign --id msg_1 --timestamp 1614265330 body.json",
+      "printf '{}' | effect-webhooks sign --id msg_1 --timestamp \"$(date +%s)\" --json -"
+    ),
+    secrets,
+    environment("WEBHOOKS_SECRET")
+  )
+
+/** Below the help of `verify`. */
+export const verify = (): string =>
+  blocks(
+    `Prints valid, or 'invalid: <reason>' and exits with 1. Reasons: missing-header bad-timestamp too-old too-new no-match.
+With --json: {"valid":true} or {"valid":false,"reason"}.`,
+    examples(
+      "effect-webhooks verify -H 'webhook-id: msg_1' -H 'webhook-timestamp: 1614265330' \\\n    -H 'webhook-signature: v1,...' --now 1614265330 body.json"
+    ),
+    secrets,
+    environment("WEBHOOKS_SECRET")
+  )
+
+/** Below the help of `config check`. */
+export const configCheck = (): string =>
+  blocks(
+    `Lists the endpoints of the configuration; every error in it is a line on stderr, and the exit code 2.
+With --json an object a line: {"id","url","events","enabled","signed":"signed"|"unsigned"|"weak"} (the URL without its
+query), or {"errors":[{"path","message"}]}.`,
+    examples("effect-webhooks config check", "WEBHOOKS_CONFIG_FILE=webhooks.json effect-webhooks config check --json"),
+    environment(...Object.keys(variables).filter((name) => name !== "WEBHOOKS_SECRET" && name !== "NO_COLOR"))
+  )
+
+/** Below the help of `secret generate`. */
+export const secretGenerate = (): string =>
+  blocks(
+    `Prints a fresh secret: whsec_... (hmac), or whsk_... and, on a second line, its public key whpk_... (ed25519).
+With --json: {"kind","secret","publicKey"?}.`,
+    examples("effect-webhooks secret generate", "effect-webhooks secret generate --kind ed25519 --json")
+  )
+
+// --- internal
+
+const variables: Readonly<Record<string, readonly [text: string, fallback: string]>> = {
+  WEBHOOKS_CONFIG: ["the endpoints, as JSON", "none"],
+  WEBHOOKS_CONFIG_FILE: ["a file with the endpoints, in place of WEBHOOKS_CONFIG", "none"],
+  WEBHOOKS_MAX_RETRIES: ["retries after the first attempt", String(defaults.maxRetries)],
+  WEBHOOKS_BASE_DELAY: ["delay before the first retry; it doubles", defaults.baseDelay],
+  WEBHOOKS_MAX_DELAY: ["longest delay between attempts", defaults.maxDelay],
+  WEBHOOKS_TIMEOUT: ["time for one attempt", defaults.attemptTimeout],
+  WEBHOOKS_DEADLINE: ["time for all attempts of a delivery", defaults.deadline],
+  WEBHOOKS_CORRELATION_HEADER: ["header that carries the correlation id", defaults.correlationHeader],
+  WEBHOOKS_EGRESS_ALLOW: ["CIDRs and host names, comma-separated, that may be reached although private", "none"],
+  WEBHOOKS_LOG_LEVEL: ["all trace debug info warning error fatal none; logs go to stderr", "none"],
+  WEBHOOKS_SECRET: ["secrets of sign, verify and listen, separated by spaces", "none"],
+  NO_COLOR: ["when set, no colours and no progress bar", "unset"]
+}
+
+const blocks = (...texts: ReadonlyArray<string>): string => `\n${texts.join("\n\n")}\n`
+
+const examples = (...commands: ReadonlyArray<string>): string =>
+  ["Examples:", ...commands.map((command) => `  ${command}`)].join("\n")
+
+const environment = (...names: ReadonlyArray<string>): string =>
+  [
+    "Environment (a .env file in the working directory is read below it; durations as 10s or \"10 seconds\"):",
+    ...names.map((name) => {
+      const [text, fallback] = variables[name] ?? ["", ""]
+      return `  ${name.padEnd(29)}${text} (default: ${fallback})`
+    })
+  ].join("\n")
+
+const secrets =
+  `Arguments can be seen by other users of the machine (ps): prefer WEBHOOKS_SECRET to --secret for real secrets.`
+
+const exitCodes = `Exit codes:
+  0    done (an event that no endpoint wants is no failure)
+  1    the work failed: a delivery failed or was rejected, a line was invalid, a signature didn't verify
+  2    wrong usage or configuration
+  130  cut off by Ctrl-C (SIGINT); 143 by SIGTERM`

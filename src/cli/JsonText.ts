@@ -1,0 +1,70 @@
+/**
+ * The bytes of one JSON value and what they mean, bounded and with our own words for what is wrong (those of `JSON.parse` quote the input).
+ */
+
+/** A value, or why there is none, and the line (from 1) on which it begins. */
+export type Item =
+  | { readonly _tag: "Value"; readonly line: number; readonly value: unknown }
+  | { readonly _tag: "Invalid"; readonly line: number; readonly error: string }
+
+/** Takes bytes in turn and gives the values in them as soon as they are there; `end` once after the last. */
+export interface Reader {
+  readonly push: (chunk: Uint8Array) => ReadonlyArray<Item>
+  readonly end: () => ReadonlyArray<Item>
+}
+
+/** Most bytes of one value. */
+export const maxBytes = 1_048_576
+
+export const notUtf8 = "not valid UTF-8"
+export const notJson = "not valid JSON"
+export const tooLong = "longer than 1 MiB"
+
+/** What can't be read. */
+export const invalid = (line: number, error: string): Item => ({ _tag: "Invalid", line, error })
+
+/** Decodes the bytes of one value. */
+export const parse = (bytes: Uint8Array, line: number): Item => {
+  let text: string
+  try {
+    text = utf8.decode(bytes)
+  } catch {
+    return invalid(line, notUtf8)
+  }
+  try {
+    return { _tag: "Value", line, value: JSON.parse(text) }
+  } catch {
+    return invalid(line, notJson)
+  }
+}
+
+/** The bytes of a value that comes in pieces; beyond `maxBytes` they are no longer kept. */
+export interface Buffered {
+  readonly add: (piece: Uint8Array) => void
+  readonly overflowed: () => boolean
+  readonly take: () => Uint8Array
+  readonly clear: () => void
+}
+
+/** An empty buffer. */
+export const makeBuffer = (): Buffered => {
+  let pieces: Array<Uint8Array> = []
+  let size = 0
+  return {
+    add: (piece) => {
+      size += piece.length
+      if (size > maxBytes) pieces = []
+      else if (piece.length > 0) pieces.push(piece)
+    },
+    overflowed: () => size > maxBytes,
+    take: () => pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces),
+    clear: () => {
+      pieces = []
+      size = 0
+    }
+  }
+}
+
+// --- internal
+
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })

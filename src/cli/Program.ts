@@ -1,0 +1,195 @@
+/**
+ * The commands and their options. Only what every start needs is imported here; a command's module is loaded when it is run, which
+ * keeps the start of the small ones as short as that of Effect itself.
+ */
+import { Command, CommanderError, InvalidArgumentError, Option as CliOption } from "commander"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as DurationText from "../DurationText.js"
+import { version } from "../webhooks/Version.js"
+import * as CliError from "./CliError.js"
+import type * as ConfigCheck from "./commands/ConfigCheck.js"
+import type * as Dispatch from "./commands/Dispatch.js"
+import type * as Listen from "./commands/Listen.js"
+import type * as SecretGenerate from "./commands/SecretGenerate.js"
+import type * as Sign from "./commands/Sign.js"
+import type * as Verify from "./commands/Verify.js"
+import { withEnvironment } from "./Environment.js"
+import * as Help from "./Help.js"
+import * as Stdio from "./Stdio.js"
+import { visible } from "./Visible.js"
+
+/** What the arguments ask for, giving the exit code; wrong usage fails with one line and exit code 2. */
+export const program = (args: ReadonlyArray<string>): Effect.Effect<number, CliError.CliError> =>
+  Effect.suspend(() => {
+    const shown: Array<string> = []
+    const chosen: Array<Action> = []
+    try {
+      define(shown, (action) => chosen.push(action)).parse([...args], { from: "user" })
+    } catch (error) {
+      if (!(error instanceof CommanderError)) return Effect.die(error)
+      return error.exitCode === 0
+        ? Effect.as(Stdio.write(shown.join("")), CliError.exitCodes.done)
+        : Effect.fail(CliError.usage(usageMessage(error)))
+    }
+    return chosen[0] ?? Effect.fail(CliError.usage(missingCommand))
+  })
+
+// --- internal
+
+type Action = Effect.Effect<number, CliError.CliError>
+
+const define = (shown: Array<string>, choose: (action: Action) => void): Command => {
+  // A command is chosen while the arguments are read, and run afterwards, so that loading it isn't under way when one of them is wrong.
+  const load = <M>(module: () => Promise<M>, run: (module: M) => Action) =>
+    choose(withEnvironment(Effect.flatMap(Effect.promise(module), run)))
+
+  const root = new Command("effect-webhooks")
+    .description("Delivers events to webhook endpoints: signed, traced, retried.")
+    .exitOverride()
+    .configureOutput({ writeOut: (text) => shown.push(text), writeErr: () => undefined })
+    .helpOption("-h, --help", "show this help")
+    .helpCommand("help [command]", "show the help of a command")
+    .version(version, "-V, --version", "print the version")
+    .addHelpText("after", Help.root)
+
+  root.command("dispatch")
+    .summary("send events to the endpoints that want them")
+    .description("Sends events to every endpoint that wants them and reports each delivery.")
+    .argument("[FILE]", "the events; - or none: stdin")
+    .addOption(jsonOption())
+    .addHelpText("after", Help.dispatch)
+    .action((file: string | undefined, options: Partial<Dispatch.Options>) =>
+      load(() => import("./commands/Dispatch.js"), ({ run }) => run({ json: options.json === true }, file))
+    )
+
+  root.command("listen")
+    .summary("receive webhooks locally and show them")
+    .description("A local receiver: shows each request and whether its signature is valid.")
+    .option("--port <N>", "the port; 0: any free one", integer(0, 65_535), 3000)
+    .addOption(secretOption())
+    .addOption(
+      new CliOption("--respond <STATUSES>", "statuses to answer with, in order; the last repeats")
+        .argParser(statuses)
+        .default([200], "200")
+    )
+    .option("--delay <DURATION>", "time to wait before each answer", duration)
+    .addOption(jsonOption())
+    .addHelpText("after", Help.listen)
+    .action((options: Partial<Listen.Options> & Pick<Listen.Options, "port" | "respond">) =>
+      load(
+        () => import("./commands/Listen.js"),
+        ({ run }) => run({ secret: [], delay: undefined, ...options, json: options.json === true })
+      )
+    )
+
+  root.command("sign")
+    .summary("print the headers that sign a body")
+    .description("Signs a body and prints the headers.")
+    .argument("[FILE]", "the body; - or none: stdin")
+    .requiredOption("--id <ID>", "the message id: 1 to 64 characters of A-Z a-z 0-9 _ -")
+    .requiredOption("--timestamp <SECONDS>", "seconds since 1970, a whole number", integer(0, maxSeconds))
+    .addOption(secretOption())
+    .addOption(jsonOption())
+    .addHelpText("after", Help.sign)
+    .action((file: string | undefined, options: Partial<Sign.Options> & Pick<Sign.Options, "id" | "timestamp">) =>
+      load(
+        () => import("./commands/Sign.js"),
+        ({ run }) => run({ secret: [], ...options, json: options.json === true }, file)
+      )
+    )
+
+  root.command("verify")
+    .summary("check the signature of a body")
+    .description("Checks the signature of a body, as a receiver does.")
+    .argument("[FILE]", "the body; - or none: stdin")
+    .option("-H, --header <'NAME: VALUE'>", "a header of the request; may be repeated", collect)
+    .addOption(secretOption("; whpk_… too"))
+    .addOption(
+      new CliOption("--tolerance <DURATION>", "how far the timestamp may lie from now (default: 5m)").argParser(
+        duration
+      )
+    )
+    .option(
+      "--now <SECONDS>",
+      "the time to judge by, in seconds since 1970 (default: the clock)",
+      integer(0, maxSeconds)
+    )
+    .addOption(jsonOption())
+    .addHelpText("after", Help.verify)
+    .action((file: string | undefined, options: Partial<Verify.Options>) =>
+      load(
+        () => import("./commands/Verify.js"),
+        ({ run }) =>
+          run(
+            { header: [], secret: [], tolerance: undefined, now: undefined, ...options, json: options.json === true },
+            file
+          )
+      )
+    )
+
+  const config = group(root, "config", "look at the configuration")
+  config.command("check")
+    .summary("decode the configuration and list the endpoints")
+    .description("Decodes the configuration and lists the endpoints.")
+    .addOption(jsonOption())
+    .addHelpText("after", Help.configCheck)
+    .action((options: Partial<ConfigCheck.Options>) =>
+      load(() => import("./commands/ConfigCheck.js"), ({ run }) => run({ json: options.json === true }))
+    )
+
+  const secret = group(root, "secret", "make secrets")
+  secret.command("generate")
+    .summary("print a fresh secret")
+    .description("Prints a fresh secret.")
+    .addOption(new CliOption("--kind <KIND>", "what it signs with").choices(["hmac", "ed25519"]).default("hmac"))
+    .addOption(jsonOption())
+    .addHelpText("after", Help.secretGenerate)
+    .action((options: Partial<SecretGenerate.Options> & Pick<SecretGenerate.Options, "kind">) =>
+      load(() => import("./commands/SecretGenerate.js"), ({ run }) => run({ ...options, json: options.json === true }))
+    )
+
+  return root
+}
+
+const missingCommand = "a command is missing; `effect-webhooks --help` lists them"
+const maxSeconds = 9_999_999_999
+
+const group = (root: Command, name: string, description: string): Command =>
+  root.command(name)
+    .description(`${description[0]!.toUpperCase()}${description.slice(1)}.`)
+    .summary(description)
+    .helpCommand(false)
+
+const jsonOption = () => new CliOption("--json", "one JSON object a line")
+
+const secretOption = (more = "") =>
+  new CliOption("--secret <SECRET>", `a secret, in place of WEBHOOKS_SECRET; may be repeated${more}`).argParser(collect)
+
+const collect = (text: string, previous: ReadonlyArray<string> = []): ReadonlyArray<string> => [...previous, text]
+
+const integer = (least: number, most: number) => (text: string): number => {
+  const value = /^\d{1,15}$/.test(text) ? Number(text) : -1
+  if (value < least || value > most) throw new InvalidArgumentError(`It is a whole number from ${least} to ${most}.`)
+  return value
+}
+
+const duration = (text: string): Duration.Duration =>
+  Option.getOrThrowWith(DurationText.parse(text), () => new InvalidArgumentError(`It is ${DurationText.allowed}.`))
+
+const statuses = (text: string): ReadonlyArray<number> =>
+  text.split(",").map((one) => {
+    const status = /^\d{3}$/.test(one.trim()) ? Number(one) : 0
+    if (status < 200 || status > 599) throw new InvalidArgumentError("It is a list of statuses from 200 to 599.")
+    return status
+  })
+
+// One line, whatever the parser says: its hints come on a line of their own. What stands behind a `=` may be a secret.
+const usageMessage = (error: CommanderError): string => {
+  if (error.code === "commander.help") return missingCommand
+  const text = error.code === "commander.unknownOption"
+    ? error.message.replace(/=[^]*?(?='(?:\n|$))/, "")
+    : error.message
+  return visible(text.replace(/^error: /, "").replace(/\n/g, " "), 300)
+}

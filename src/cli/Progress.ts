@@ -1,0 +1,82 @@
+/**
+ * The progress line of `dispatch` on a terminal.
+ */
+import cliProgress from "cli-progress"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { variable } from "./Environment.js"
+
+/** What has been counted so far. */
+export interface Counts {
+  events: number
+  delivered: number
+  failed: number
+  rejected: number
+  unrouted: number
+  invalid: number
+}
+
+export interface Progress {
+  /** Shows the counts; `bytes` of the input have been read. */
+  readonly update: (bytes: number) => void
+  /** Takes the progress line away. */
+  readonly end: () => void
+  /** Runs a write to stdout without the progress line in its way. */
+  readonly around: <A, E>(write: Effect.Effect<A, E>) => Effect.Effect<A, E>
+}
+
+/**
+ * A progress line on stderr until the scope closes, if stderr is a terminal and `NO_COLOR` is not set; otherwise nothing. `total` is the
+ * length of the input in bytes, if it is known: then there is a bar, too.
+ */
+export const make = (
+  counts: Readonly<Counts>,
+  total: number | undefined
+): Effect.Effect<Progress, never, Scope.Scope> =>
+  Effect.flatMap(
+    variable("NO_COLOR"),
+    (noColor) => noColor !== undefined || !process.stderr.isTTY ? Effect.succeed(none) : onTerminal(counts, total)
+  )
+
+// --- internal
+
+const none: Progress = { update: () => undefined, end: () => undefined, around: (write) => write }
+
+const onTerminal = (counts: Readonly<Counts>, total: number | undefined): Effect.Effect<Progress, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const bar = new cliProgress.SingleBar({
+        format: `${
+          total === undefined ? "" : "[{bar}] {percentage}%  "
+        }{events} events  {delivered} delivered  {failed} failed`,
+        stream: withoutCursorMemory(process.stderr),
+        clearOnComplete: true,
+        gracefulExit: false,
+        barsize: 24,
+        // The lines on stdout clear this one away; what the terminal is set to stays.
+        forceRedraw: true,
+        linewrap: null
+      })
+      const payload = () => ({
+        events: counts.events,
+        delivered: counts.delivered,
+        failed: counts.failed + counts.rejected + counts.invalid
+      })
+      bar.start(total ?? 1, 0, payload())
+      return { bar, payload }
+    }),
+    ({ bar }) => Effect.sync(() => bar.stop())
+  ).pipe(Effect.map(({ bar, payload }): Progress => ({
+    update: (bytes) => bar.update(total === undefined ? 0 : Math.min(bytes, total), payload()),
+    end: () => bar.stop(),
+    around: (write) =>
+      process.stdout.isTTY
+        ? Effect.zipRight(Effect.sync(() => process.stderr.write("\r\u001b[2K")), write)
+        : write
+  })))
+
+// At its end cli-progress takes the cursor back to where it was at the beginning; the lines on stdout have moved on since.
+const withoutCursorMemory = (stream: NodeJS.WriteStream): NodeJS.WritableStream =>
+  Object.create(stream, {
+    write: { value: (text: string) => text === "\u001b7" || text === "\u001b8" || stream.write(text) }
+  }) as NodeJS.WritableStream

@@ -1,0 +1,45 @@
+/**
+ * Runs the program's one effect and ends the process: exit codes, failures as lines on stderr, never a stack trace.
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as CliError from "./CliError.js"
+import * as Stdio from "./Stdio.js"
+import { visible } from "./Visible.js"
+
+/**
+ * Runs an effect that gives an exit code, then ends the process with it. A `CliError` is shown line by line; anything that nobody
+ * foresaw is one line that asks for a report, and exit code 1.
+ */
+export const runMain = (effect: Effect.Effect<number, CliError.CliError>): void => {
+  const surprise = (error: unknown) => end(report(unforeseen(error)))
+  process.on("uncaughtException", surprise)
+  process.on("unhandledRejection", surprise)
+  end(
+    Effect.catchAllCause(
+      effect,
+      (cause) => report(Option.getOrElse(Cause.failureOption(cause), () => unforeseen(Cause.squash(cause))))
+    )
+  )
+}
+
+// --- internal
+
+const end = (effect: Effect.Effect<number>): void => {
+  Effect.runCallback(effect, {
+    onExit: (exit) => process.exit(Exit.getOrElse(exit, () => CliError.exitCodes.failed))
+  })
+}
+
+const report = (error: CliError.CliError): Effect.Effect<number> =>
+  (error.json === undefined ? Effect.void : Effect.ignore(Stdio.json(error.json))).pipe(
+    Effect.zipRight(Stdio.notes(...error.lines.map((line) => `effect-webhooks: ${line}`))),
+    Effect.as(error.exitCode)
+  )
+
+const unforeseen = (error: unknown): CliError.CliError => {
+  const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error)
+  return CliError.failed(`internal error: ${visible(text.split("\n", 1)[0] ?? "", 300)}; please report`)
+}

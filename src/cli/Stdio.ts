@@ -1,0 +1,141 @@
+/**
+ * Standard input and output: results to stdout with back-pressure, everything else to stderr, both without ever throwing at the user.
+ */
+import * as Effect from "effect/Effect"
+import { createReadStream, fstatSync, readFile } from "node:fs"
+import * as CliError from "./CliError.js"
+import { visible } from "./Visible.js"
+
+/**
+ * Writes to stdout and waits until the system has taken it. A reader that went away (`| head -1`) is not an error: the text is
+ * dropped, and `untilClosed` ends. A full disk and the like fail with exit code 1.
+ */
+export const write = (text: string): Effect.Effect<void, CliError.CliError> =>
+  Effect.async((resume) => {
+    if (closed) return resume(Effect.void)
+    watch()
+    process.stdout.write(text, (error) => {
+      const code = codeOf(error)
+      if (code === undefined || closed || gone.has(code)) return resume(Effect.void)
+      resume(Effect.fail(CliError.failed(`cannot write to standard output: ${reasonOf(code)}`)))
+    })
+  })
+
+/** Writes lines to stdout. */
+export const lines = (...texts: ReadonlyArray<string>): Effect.Effect<void, CliError.CliError> =>
+  write(texts.map((text) => `${text}\n`).join(""))
+
+/** Writes a value to stdout as JSON on one line. */
+export const json = (value: unknown): Effect.Effect<void, CliError.CliError> => write(`${JSON.stringify(value)}\n`)
+
+/** Writes lines to stderr. Nobody reading them is no error. */
+export const notes = (...texts: ReadonlyArray<string>): Effect.Effect<void> =>
+  Effect.async((resume) => {
+    process.stderr.once("error", ignore)
+    process.stderr.write(texts.map((text) => `${text}\n`).join(""), () => {
+      process.stderr.off("error", ignore)
+      resume(Effect.void)
+    })
+  })
+
+/** Waits until whoever reads stdout has gone; noticed at the next write. */
+export const untilClosed: Effect.Effect<void> = Effect.async((resume) => {
+  if (closed) return resume(Effect.void)
+  const listener = () => resume(Effect.void)
+  listeners.add(listener)
+  return Effect.sync(() => listeners.delete(listener))
+})
+
+/** The bytes of a file, or of stdin for `-` and for no name; at most 256 MiB. */
+export const readAll = (file: string | undefined): Effect.Effect<Uint8Array, CliError.CliError> =>
+  file === undefined || file === "-"
+    ? readStdin
+    : Effect.async((resume) => {
+      readFile(file, (error, bytes) => {
+        if (error !== null) return resume(Effect.fail(unreadable(file, codeOf(error))))
+        resume(bytes.length > maxBytes ? Effect.fail(tooLong) : Effect.succeed(bytes))
+      })
+    })
+
+/** The bytes of a file, or of stdin for `-` and for no name, as a stream. Throws where stdin is a directory. */
+export const openInput = (file: string | undefined): NodeJS.ReadableStream =>
+  file === undefined || file === "-" ? openStdin() : createReadStream(file, { highWaterMark: 65_536 })
+
+/** The failure of a file, or of stdin, that can't be read. */
+export const unreadable = (file: string | undefined, code: string | undefined): CliError.CliError =>
+  CliError.usage(
+    `cannot read ${file === undefined || file === "-" ? "standard input" : visible(file, 200)}: ${reasonOf(code)}`
+  )
+
+/** The system's code of an error (`ENOENT`), if it has one. */
+export const codeOf = (error: unknown): string | undefined => {
+  if (typeof error !== "object" || error === null) return undefined
+  const code: unknown = Reflect.get(error, "code")
+  return typeof code === "string" ? code : "unknown error"
+}
+
+/** What a system's error code means, in words. */
+export const reasonOf = (code: string | undefined): string =>
+  (code === undefined ? undefined : reasons[code]) ?? code ?? "unknown error"
+
+// --- internal
+
+const maxBytes = 256 * 1024 * 1024
+const gone = new Set(["EPIPE", "ECONNRESET", "ERR_STREAM_DESTROYED"])
+const listeners = new Set<() => void>()
+let closed = false
+let watched = false
+
+const ignore = () => undefined
+
+const watch = () => {
+  if (watched) return
+  watched = true
+  process.stdout.on("error", (error) => {
+    if (!gone.has(codeOf(error) ?? "")) return
+    closed = true
+    for (const listener of listeners) listener()
+  })
+}
+
+const tooLong = CliError.usage("the input is longer than 256 MiB")
+
+// Node.js takes a directory for an empty input.
+const openStdin = (): NodeJS.ReadableStream => {
+  if (fstatSync(0).isDirectory()) throw Object.assign(new Error(), { code: "EISDIR" })
+  return process.stdin
+}
+
+const readStdin: Effect.Effect<Uint8Array, CliError.CliError> = Effect.async((resume) => {
+  const chunks: Array<Uint8Array> = []
+  let length = 0
+  let stdin: NodeJS.ReadableStream
+  try {
+    stdin = openStdin()
+  } catch (error) {
+    return resume(Effect.fail(unreadable("-", codeOf(error))))
+  }
+  stdin.on("data", (chunk: Buffer) => {
+    length += chunk.length
+    if (length <= maxBytes) chunks.push(chunk)
+    else resume(Effect.fail(tooLong))
+  })
+  stdin.on("end", () => resume(Effect.succeed(Buffer.concat(chunks))))
+  stdin.on("error", (error) => resume(Effect.fail(unreadable("-", codeOf(error)))))
+})
+
+const reasons: Readonly<Record<string, string>> = {
+  ENOENT: "no such file",
+  ENOTDIR: "no such file",
+  EACCES: "permission denied",
+  EPERM: "permission denied",
+  EISDIR: "it is a directory",
+  ENOSPC: "no space left",
+  EMFILE: "too many open files",
+  ENAMETOOLONG: "the name is too long",
+  ELOOP: "too many symbolic links",
+  EIO: "input/output error",
+  ERR_FS_FILE_TOO_LARGE: "it is too large",
+  ERR_INVALID_ARG_VALUE: "the name is not valid",
+  EADDRINUSE: "the port is in use"
+}

@@ -1,0 +1,78 @@
+/**
+ * `config check`: decodes what the environment holds and lists the endpoints.
+ */
+import * as HttpClient from "@effect/platform/HttpClient"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Layer from "effect/Layer"
+import * as ResilientHttpClient from "../../http/ResilientHttpClient.js"
+import type { Endpoint } from "../../webhooks/Endpoint.js"
+import * as WebhookConfig from "../../webhooks/WebhookConfig.js"
+import * as WebhookSignature from "../../webhooks/WebhookSignature.js"
+import * as CliError from "../CliError.js"
+import * as Settings from "../Settings.js"
+import * as Stdio from "../Stdio.js"
+import { visible } from "../Visible.js"
+
+export interface Options {
+  readonly json: boolean
+}
+
+/**
+ * Prints a line an endpoint, with `--json` `{"id","url","events","enabled","signed"}`. Errors: exit code 2, each on stderr, with
+ * `--json` `{"errors":[{"path","message"}]}` on stdout.
+ */
+export const run = (options: Options): Effect.Effect<number, CliError.CliError> =>
+  Effect.scoped(Effect.gen(function*() {
+    const { context } = yield* Settings.load(options, noClient)
+    const { endpoints } = Context.get(context, WebhookConfig.WebhookConfig)
+    const rows = endpoints.map((endpoint) => ({
+      id: endpoint.id,
+      url: ResilientHttpClient.safeUrl(endpoint.url),
+      events: endpoint.events,
+      enabled: endpoint.enabled,
+      signed: signed(endpoint)
+    }))
+    if (rows.length === 0) {
+      yield* Stdio.notes("no endpoints are configured; see WEBHOOKS_CONFIG in effect-webhooks --help")
+    }
+    if (options.json) yield* Stdio.write(rows.map((row) => `${JSON.stringify(row)}\n`).join(""))
+    else yield* Stdio.lines(...table(rows))
+    return CliError.exitCodes.done
+  }))
+
+// --- internal
+
+interface Row {
+  readonly id: string
+  readonly url: string
+  readonly events: ReadonlyArray<string>
+  readonly enabled: boolean
+  readonly signed: "signed" | "unsigned" | "weak"
+}
+
+// Nothing is sent: the client's settings are looked at only.
+const noClient = Layer.succeed(HttpClient.HttpClient, HttpClient.make(() => Effect.dieMessage("no requests here")))
+
+const signed = (endpoint: Endpoint): Row["signed"] => {
+  if (endpoint.secrets.length === 0) return "unsigned"
+  return endpoint.secrets.some(({ value }) => {
+      const key = WebhookSignature.parseSecret(value)
+      return Either.isRight(key) && key.right.weak
+    })
+    ? "weak"
+    : "signed"
+}
+
+const table = (rows: ReadonlyArray<Row>): ReadonlyArray<string> => {
+  const cells = rows.map((row) => [
+    visible(row.id),
+    row.enabled ? "enabled" : "disabled",
+    row.signed,
+    visible(row.url, 2048),
+    visible(row.events.join(" "))
+  ])
+  const widths = [0, 1, 2, 3].map((column) => Math.max(0, ...cells.map((row) => row[column]!.length)))
+  return cells.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ").trimEnd())
+}

@@ -1,0 +1,266 @@
+import { createHmac, createPublicKey, verify as verifySignature } from "node:crypto"
+import { chmodSync, mkdirSync, rmSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { describe, expect, it } from "vitest"
+import { folder, json, run, shell, start } from "./cli.js"
+
+const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+const body = "{\"test\": 2432232314}"
+const id = "msg_p5jXN8AQM9LWM0D4loKWxJek"
+const time = ["--timestamp", "1614265330"]
+const signature = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+const headers = [
+  "-H",
+  `webhook-id: ${id}`,
+  "-H",
+  "webhook-timestamp: 1614265330",
+  "-H",
+  `webhook-signature: ${signature}`
+]
+const publicKey = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="
+const privateKey = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
+const asymmetric = "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg=="
+
+describe.concurrent("sign", () => {
+  it("prints the headers", async () => {
+    writeFileSync(join(folder, "body.json"), body)
+    const ended = await run(["sign", "--id", id, ...time, "--secret", secret, "body.json"])
+    expect(ended).toMatchObject({ code: 0, err: "" })
+    expect(ended.out).toBe(
+      `webhook-id: ${id}\nwebhook-timestamp: 1614265330\nwebhook-signature: ${signature}\n` +
+        `x-webhook-signature: ${createHmac("sha256", secret).update(body).digest("hex")}\n`
+    )
+  })
+
+  it("reads stdin, secrets from the environment, and prints JSON", async () => {
+    const ended = await run(["sign", "--id", id, ...time, "--json", "-"], {
+      input: body,
+      env: { WEBHOOKS_SECRET: ` ${privateKey}  ${secret} ` }
+    })
+    expect(ended).toMatchObject({ code: 0, err: "" })
+    expect(json(ended.out)).toEqual([{
+      "webhook-id": id,
+      "webhook-timestamp": "1614265330",
+      "webhook-signature": `${asymmetric} ${signature}`,
+      "x-webhook-signature": createHmac("sha256", secret).update(body).digest("hex")
+    }])
+  })
+
+  it("signs bytes that are not UTF-8", async () => {
+    const input = Buffer.from([0xff, 0xfe, 0x00, 0x80])
+    const signed = await run(["sign", "--id", "m", ...time, "--secret", secret], { input })
+    const args = signed.out.trim().split("\n").flatMap((line) => ["-H", line])
+    const verified = await run(["verify", "--secret", secret, "--now", "1614265330", ...args], { input })
+    expect(verified).toMatchObject({ code: 0, out: "valid\n" })
+  })
+
+  it.each([
+    ["no id", [...time], /^effect-webhooks: required option '--id <ID>' not specified$/],
+    ["no timestamp", ["--id", "m"], /required option '--timestamp <SECONDS>' not specified$/],
+    ["a bad timestamp", ["--id", "m", "--timestamp", "1.5"], /'--timestamp <SECONDS>' argument '1.5' is invalid/],
+    [
+      "a bad id",
+      ["--id", "a.b", ...time, "--secret", secret],
+      /a message id is 1 to 64 characters of A-Z a-z 0-9 _ -$/
+    ],
+    ["no secret", ["--id", "m", ...time], /no secret: set WEBHOOKS_SECRET or give --secret$/],
+    ["an empty secret", ["--id", "m", ...time, "--secret", ""], /--secret is empty/],
+    [
+      "a bad secret",
+      ["--id", "m", ...time, "--secret", "whsec_Zm9vYmFy"],
+      /--secret holds 6 bytes behind whsec_; 24 to 64/
+    ],
+    ["a public key", ["--id", "m", ...time, "--secret", publicKey], /--secret whpk_ is a public key/],
+    ["no file", ["--id", "m", ...time, "--secret", secret, "missing"], /cannot read missing: no such file$/],
+    ["a directory", ["--id", "m", ...time, "--secret", secret, "."], /cannot read \.: it is a directory$/],
+    ["too much", ["--id", "m", ...time, "a", "b"], /too many arguments for 'sign'/],
+    [
+      "a mistyped option",
+      ["--id", "m", ...time, "--secret", secret, `--secrets=${secret}x`],
+      /unknown option '--secrets'$/
+    ]
+  ])("refuses %s in one line", async (_, args, message) => {
+    const ended = await run(["sign", ...args], { input: body })
+    expect(ended).toMatchObject({ code: 2, out: "" })
+    expect(ended.err.trimEnd()).toMatch(message)
+    expect(ended.err.trimEnd().split("\n")).toHaveLength(1)
+    expect(ended.err).not.toContain("MfKQ9r8G")
+    expect(ended.err).not.toContain("Zm9vYmFy")
+  })
+
+  it("warns of a weak secret", async () => {
+    const ended = await run(["sign", "--id", "m", ...time, "--secret", "short"])
+    expect(ended.code).toBe(0)
+    expect(ended.err).toBe("warning: a secret under 16 bytes can be guessed\n")
+  })
+})
+
+describe.concurrent("verify", () => {
+  const now = ["--now", "1614265330"]
+
+  it("says valid", async () => {
+    expect(await run(["verify", "--secret", secret, ...headers, ...now], { input: body }))
+      .toMatchObject({ code: 0, out: "valid\n", err: "" })
+    expect(
+      await run(["verify", ...headers, ...now, "--json"], { input: body, env: { WEBHOOKS_SECRET: `other ${secret}` } })
+    )
+      .toMatchObject({ code: 0, out: "{\"valid\":true}\n", err: "" })
+  })
+
+  it("takes a public key", async () => {
+    const args = [...headers.slice(0, 4), "-H", `webhook-signature: ${asymmetric}`, ...now]
+    expect(await run(["verify", "--secret", publicKey, ...args], { input: body })).toMatchObject({
+      code: 0,
+      out: "valid\n"
+    })
+  })
+
+  it.each<[string, ReadonlyArray<string>]>([
+    ["missing-header", [...headers.slice(0, 4), ...now]],
+    ["bad-timestamp", [...headers.slice(0, 2), "-H", "webhook-timestamp: 1614265330abc", ...headers.slice(4), ...now]],
+    ["too-old", [...headers, "--now", "1614265631"]],
+    ["too-new", [...headers, "--now", "1614265029"]],
+    ["too-old", [...headers, "--now", "1614265341", "--tolerance", "10s"]],
+    ["no-match", [...headers, ...now, "--secret", "another secret".replace(" ", "-")]]
+  ])("says invalid: %s", async (reason, args) => {
+    const secrets = args.includes("--secret") ? [] : ["--secret", secret]
+    expect(await run(["verify", ...secrets, ...args], { input: body }))
+      .toMatchObject({ code: 1, out: `invalid: ${reason}\n`, err: "" })
+    expect(await run(["verify", ...secrets, ...args, "--json"], { input: body }))
+      .toMatchObject({ code: 1, out: `{"valid":false,"reason":"${reason}"}\n`, err: "" })
+  })
+
+  it("keeps to the tolerance, inclusive, in any of its forms", async () => {
+    for (const tolerance of ["10s", "10 seconds", "10000ms"]) {
+      const args = ["verify", "--secret", secret, ...headers, "--now", "1614265340", "--tolerance", tolerance]
+      expect(await run(args, { input: body })).toMatchObject({ code: 0 })
+    }
+  })
+
+  it.each([
+    ["-H", "no colon"],
+    ["-H", "bad name: x"],
+    ["-H", "a: b\r\nc: d"],
+    ["--tolerance", "5 fortnights"],
+    ["--now", "soon"]
+  ])("refuses %s %j", async (...args) => {
+    const ended = await run(["verify", "--secret", secret, ...args], { input: body })
+    expect(ended).toMatchObject({ code: 2, out: "" })
+    expect(ended.err.trimEnd().split("\n")).toHaveLength(1)
+  })
+})
+
+describe.concurrent("secret generate", () => {
+  it("makes a secret that sign takes", async () => {
+    const { code, err, out } = await run(["secret", "generate"])
+    expect({ code, err }).toEqual({ code: 0, err: "" })
+    expect(out).toMatch(/^whsec_[A-Za-z0-9+/]{43}=\n$/)
+    expect(await run(["sign", "--id", "m", ...time, "--secret", out.trim()])).toMatchObject({ code: 0, err: "" })
+    expect((await run(["secret", "generate"])).out).not.toBe(out)
+  })
+
+  it("makes an ed25519 pair", async () => {
+    const [made] = json((await run(["secret", "generate", "--kind", "ed25519", "--json"])).out)
+    expect(made).toEqual({
+      kind: "ed25519",
+      secret: expect.stringMatching(/^whsk_/),
+      publicKey: expect.stringMatching(/^whpk_/)
+    })
+    const signed = await run(["sign", "--id", "m", ...time, "--secret", made.secret, "--json"], { input: "x" })
+    const value = Buffer.from(json(signed.out)[0]["webhook-signature"].slice(4), "base64")
+    const x = Buffer.from(made.publicKey.slice(5), "base64").toString("base64url")
+    const key = createPublicKey({ key: { kty: "OKP", crv: "Ed25519", x }, format: "jwk" })
+    expect(verifySignature(null, Buffer.from("m.1614265330.x"), key, value)).toBe(true)
+  })
+
+  it("knows two kinds", async () => {
+    expect(await run(["secret", "generate", "--kind", "rsa"])).toMatchObject({ code: 2, out: "" })
+  })
+})
+
+describe("the program", () => {
+  it.each([
+    [[], "a command is missing; `effect-webhooks --help` lists them"],
+    [["sing"], "unknown command 'sing' (Did you mean sign?)"],
+    [["config"], "a command is missing; `effect-webhooks --help` lists them"],
+    [["config", "chek"], "unknown command 'chek' (Did you mean check?)"],
+    [["\u001b[31m"], "unknown command '\\u001b[31m'"],
+    [["--nope"], "unknown option '--nope'"]
+  ])("refuses %j", async (args, message) => {
+    expect(await run(args)).toMatchObject({ code: 2, out: "", err: `effect-webhooks: ${message}\n` })
+  })
+
+  it("shows its version and its help, without escape sequences", async () => {
+    expect(await run(["--version"])).toMatchObject({
+      code: 0,
+      out: expect.stringMatching(/^\d+\.\d+\.\d+\n$/),
+      err: ""
+    })
+    const help = await run(["--help"], { env: { FORCE_COLOR: "1" } })
+    expect(help).toMatchObject({ code: 0, err: "" })
+    expect(help.out).not.toMatch(/[^\n -~]/)
+    for (
+      const text of [
+        "Examples:",
+        "WEBHOOKS_CONFIG ",
+        "WEBHOOKS_CONFIG_FILE ",
+        "WEBHOOKS_MAX_RETRIES .*default: 3",
+        "WEBHOOKS_BASE_DELAY .*default: 1 second",
+        "WEBHOOKS_MAX_DELAY .*default: 30 seconds",
+        "WEBHOOKS_TIMEOUT .*default: 10 seconds",
+        "WEBHOOKS_DEADLINE .*default: 60 seconds",
+        "WEBHOOKS_CORRELATION_HEADER .*default: X-Correlation-ID",
+        "WEBHOOKS_EGRESS_ALLOW ",
+        "WEBHOOKS_LOG_LEVEL ",
+        "WEBHOOKS_SECRET "
+      ]
+    ) expect(help.out).toMatch(new RegExp(text))
+    for (
+      const command of [["dispatch"], ["listen"], ["sign"], ["verify"], ["config", "check"], ["secret", "generate"]]
+    ) {
+      const { code, out } = await run([...command, "--help"])
+      expect(code).toBe(0)
+      expect(out).toContain("Examples:")
+      expect(out).toContain("--json")
+    }
+  })
+
+  it("reads .env below the environment", async () => {
+    writeFileSync(join(folder, ".env"), `nonsense\nWEBHOOKS_SECRET="${secret}"\n`)
+    const args = ["verify", ...headers, "--now", "1614265330"]
+    expect(await run(args, { input: body })).toMatchObject({ code: 0, out: "valid\n", err: "" })
+    expect(await run(args, { input: body, env: { WEBHOOKS_SECRET: "another" } })).toMatchObject({
+      out: "invalid: no-match\n"
+    })
+    rmSync(join(folder, ".env"))
+    mkdirSync(join(folder, ".env"))
+    expect(await run(args, { input: body })).toMatchObject({
+      code: 2,
+      err: "effect-webhooks: cannot read .env: it is a directory\n"
+    })
+    rmSync(join(folder, ".env"), { recursive: true })
+  })
+
+  it("says so when stdout can't be written, and is quiet when nobody reads it", async () => {
+    const args = `--id m --timestamp 1 --secret ${secret}`
+    expect(await shell(`$cli sign ${args} > /dev/full`))
+      .toMatchObject({ code: 1, err: "effect-webhooks: cannot write to standard output: no space left\n" })
+    expect(await shell(`set -o pipefail; $cli sign ${args} | true`)).toMatchObject({ code: 0, err: "" })
+    expect(await shell(`$cli sign ${args} < .`))
+      .toMatchObject({ code: 2, err: "effect-webhooks: cannot read standard input: it is a directory\n" })
+  })
+
+  it("ends on Ctrl-C while it waits for input", async () => {
+    const { child, ended } = start(["verify", "--secret", secret, ...headers])
+    await new Promise((resolve) => setTimeout(resolve, 700))
+    child.kill("SIGINT")
+    expect(await ended).toMatchObject({ signal: "SIGINT", out: "", err: "" })
+  })
+})
+
+it.skipIf(process.getuid?.() === 0)("names a file that may not be read", async () => {
+  writeFileSync(join(folder, "private"), "x")
+  chmodSync(join(folder, "private"), 0)
+  expect(await run(["sign", "--id", "m", ...time, "--secret", secret, "private"]))
+    .toMatchObject({ code: 2, err: "effect-webhooks: cannot read private: permission denied\n" })
+})
