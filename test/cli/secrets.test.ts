@@ -2,7 +2,7 @@ import { createHmac, createPublicKey, verify as verifySignature } from "node:cry
 import { chmodSync, mkdirSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { describe, expect, it } from "vitest"
-import { folder, json, run, shell, start } from "./cli.js"
+import { bin, folder, json, run, shell, start } from "./cli.js"
 
 const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 const body = "{\"test\": 2432232314}"
@@ -264,3 +264,25 @@ it.skipIf(process.getuid?.() === 0)("names a file that may not be read", async (
   expect(await run(["sign", "--id", "m", ...time, "--secret", secret, "private"]))
     .toMatchObject({ code: 2, err: "effect-webhooks: cannot read private: permission denied\n" })
 })
+
+it.each(["sign --id m --timestamp 1", "verify", "secret generate"])(
+  "%s starts without what it doesn't need",
+  async (line) => {
+    const hook =
+      "export const load = (url, context, next) => (process.stderr.write(`load ${url}\\n`), next(url, context))"
+    writeFileSync(
+      join(folder, "trace.mjs"),
+      `import { register } from "node:module"; register("data:text/javascript,${encodeURIComponent(hook)}")`
+    )
+    const { child, ended } = start(line.split(" "), {
+      command: [process.execPath, "--import", join(folder, "trace.mjs"), bin],
+      env: { WEBHOOKS_SECRET: secret }
+    })
+    child.stdin.end()
+    const { err } = await ended
+    expect(err).toContain("effect/dist/esm/Effect.js")
+    expect(err).not.toMatch(
+      /effect\/dist\/esm\/(Schema|Stream|index)\.js|@effect\/platform|undici|node:https?|cli-progress/
+    )
+  }
+)
