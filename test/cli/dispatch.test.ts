@@ -1,4 +1,3 @@
-import { spawnSync } from "node:child_process"
 import { writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { afterAll, describe, expect, it } from "vitest"
@@ -277,7 +276,7 @@ it.concurrent("logs to stderr at the level that is asked for, one line each", as
   expect(ended.err).toMatch(/^timestamp=\S+ level=INFO .*message=webhook_sent .*messageId=m1/m)
 })
 
-describe.skipIf(spawnSync("script", ["--version"]).status !== 0)("on a terminal", () => {
+describe("on a terminal", () => {
   const onTerminal = (line: string, more: Readonly<Record<string, string>> = {}) => {
     writeFileSync(join(folder, "few"), `${event(1)}\n${event(2)}\n`)
     return shell(`script -qec "${line}" /dev/null`, environment({}, { TERM: "xterm", ...more }))

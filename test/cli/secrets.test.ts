@@ -1,7 +1,8 @@
 import { createHmac, createPublicKey, verify as verifySignature } from "node:crypto"
-import { chmodSync, mkdirSync, rmSync, writeFileSync } from "node:fs"
+import { mkdirSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { describe, expect, it } from "vitest"
+import { unreadable } from "../../src/cli/Stdio.js"
 import { bin, folder, json, run, shell, start } from "./cli.js"
 
 const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -258,11 +259,9 @@ describe("the program", () => {
   })
 })
 
-it.skipIf(process.getuid?.() === 0)("names a file that may not be read", async () => {
-  writeFileSync(join(folder, "private"), "x")
-  chmodSync(join(folder, "private"), 0)
-  expect(await run(["sign", "--id", "m", ...time, "--secret", secret, "private"]))
-    .toMatchObject({ code: 2, err: "effect-webhooks: cannot read private: permission denied\n" })
+it("names a file that may not be read", () => {
+  // As root every file may be read, so the system's answer is given here.
+  expect(unreadable("private", "EACCES").message).toBe("cannot read private: permission denied")
 })
 
 it.each(["sign --id m --timestamp 1", "verify", "secret generate"])(
