@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as FiberRef from "effect/FiberRef"
 import { dual } from "effect/Function"
 import { globalValue } from "effect/GlobalValue"
+import * as HashMap from "effect/HashMap"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as SecureRandom from "./SecureRandom.js"
@@ -51,10 +52,16 @@ export const withCorrelationId: {
 )
 
 /**
- * Everything built or run under this layer has the given correlation id (a fresh one if it is not valid).
+ * What is run with this layer has the given correlation id (a fresh one if it is not valid), and so have its logs and spans. Provide
+ * it by itself, outside of `Layer.merge`: merged layers are built in child fibers, whose ids never reach their parent.
  */
 export const layer = (id: string): Layer.Layer<never> =>
-  Layer.unwrapEffect(Effect.map(accept(id), (accepted) => Layer.locallyScoped(currentRef, Option.some(accepted))))
+  Layer.unwrapEffect(Effect.map(accept(id), (accepted) =>
+    Layer.scopedDiscard(Effect.all([
+      Effect.locallyScoped(currentRef, Option.some(accepted)),
+      annotated(FiberRef.currentLogAnnotations, accepted),
+      annotated(FiberRef.currentTracerSpanAnnotations, accepted)
+    ]))))
 
 // --- internal
 
@@ -65,3 +72,6 @@ const currentRef: FiberRef.FiberRef<Option.Option<string>> = globalValue(
   // A child starts with its parent's id; what a child sets never flows back.
   () => FiberRef.unsafeMake(Option.none<string>(), { join: (parent) => parent })
 )
+
+const annotated = (annotations: FiberRef.FiberRef<HashMap.HashMap<string, unknown>>, id: string) =>
+  Effect.locallyScopedWith(annotations, (all) => HashMap.set(all, "correlationId", id))

@@ -43,6 +43,8 @@ export const defaults = {
   /** Requests in flight in a process, and of one key. */
   concurrency: 64,
   keyConcurrency: 10,
+  /** Deliveries of one event under way at one time, waiting ones included. */
+  fanOut: 1_000,
   /** Most of a body that `execute` takes, in bytes; a longer one is `ResponseTooLarge`. */
   maxResponseBytes: 1_048_576,
   /** `executeHead`: bytes of a body that are kept, bytes that are read at most, and for how long, before the socket is destroyed. */

@@ -55,9 +55,9 @@ export const budgetRefusals = Metric.counter("webhook_retry_budget_refusals_tota
 /** Counts one such refusal. */
 export const budgetRefusal: Effect.Effect<void> = Metric.update(budgetRefusals, 1)
 
-/** Events in the background queue. */
+/** Events under way in the background. */
 export const backgroundQueue = Metric.gauge("webhook_background_queue_events", {
-  description: "Events waiting in the background queue"
+  description: "Events under way in the background"
 })
 
 // --- internal

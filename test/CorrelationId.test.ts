@@ -98,6 +98,17 @@ describe("CorrelationId", () => {
       expect(yield* CorrelationId.current).toEqual(Option.some("parent"))
     }).pipe(Effect.scoped, CorrelationId.withCorrelationId("parent")))
 
+  it.effect("layer: logs and spans of what runs under it carry the id", () => {
+    const log = logs()
+    const recording = spans()
+    return Effect.gen(function*() {
+      yield* Effect.withSpan(Effect.log("hello"), "work").pipe(Effect.provide(CorrelationId.layer("layered")))
+      yield* Effect.log("outside")
+      expect(log.lines.map(({ annotations }) => annotations.correlationId)).toEqual(["layered", undefined])
+      expect(recording.recorded[0]?.attributes.get("correlationId")).toBe("layered")
+    }).pipe(Effect.provide(Layer.merge(log.layer, recording.layer)))
+  })
+
   it.effect("layer: what runs under it has the id; what is invalid is replaced", () =>
     Effect.gen(function*() {
       expect(yield* Effect.provide(CorrelationId.current, CorrelationId.layer("layered"))).toEqual(

@@ -91,7 +91,7 @@ export const Circuit = Data.taggedEnum<Circuit>()
 export type Admission = Data.TaggedEnum<{
   /** Yes; `settle` wants the generation back. */
   Permitted: { readonly generation: number }
-  /** No; it may be worth asking again in `retryAfter` milliseconds. */
+  /** No; it may be worth asking again in `retryAfter` milliseconds (half-open: in a second at most). */
   Rejected: { readonly retryAfter: number }
 }>
 
@@ -124,7 +124,8 @@ export const admit = (state: Circuit, now: number, settings: Settings): readonly
           Admission.Permitted({ generation: current.generation }),
           Circuit.HalfOpen({ ...current, inFlight: current.inFlight + 1 })
         ]
-        : [Admission.Rejected({ retryAfter: Math.max(0, current.since + settings.maxHalfOpen - now) }), current]
+        // The probe may be over at any moment, so it is worth asking again soon.
+        : [Admission.Rejected({ retryAfter: Math.min(askAgain, current.since + settings.maxHalfOpen - now) }), current]
   }
 }
 
@@ -188,6 +189,9 @@ export const retryAfter = (state: Circuit, now: number, settings: Settings): num
 export const reset = (state: Circuit, settings: Settings): Circuit => closed(state.generation + 1, settings)
 
 // --- internal
+
+/** Milliseconds. */
+const askAgain = 1000
 
 const closed = (generation: number, settings: Settings): Circuit => {
   const window = SlidingWindow.make(settings.samplingWindow)

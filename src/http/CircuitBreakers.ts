@@ -81,8 +81,9 @@ export const make = (options: Options = {}): Effect.Effect<CircuitBreakers["Type
     const keys = new BoundedKeys<Breaker>(options.maxKeys ?? defaults.maxKeys, (key) => ({
       key,
       circuit: Ref.unsafeMake(Circuit.initial(settings)),
-      isolations: 0
-    }))
+      isolations: 0,
+      inFlight: 0
+    }), ({ inFlight }) => inFlight > 0)
 
     /** Applies a pure step to a key's circuit and tells the world when that changed the state. */
     const step = <A>(
@@ -93,18 +94,26 @@ export const make = (options: Options = {}): Effect.Effect<CircuitBreakers["Type
         Effect.flatMap(
           Ref.modify(breaker.circuit, (circuit) => {
             const [result, next] = f(circuit, now)
-            return [[result, circuit._tag, next._tag] as const, next] as const
+            return [[result, circuit, next] as const, next] as const
           }),
           ([result, from, to]) =>
-            // Seen from outside an isolated circuit is isolated, whatever late results do to it.
-            from === to || breaker.isolations > 0
-              ? Effect.succeed(result)
-              : Effect.as(announce(breaker, from, to), result)
+            from.generation === to.generation ? Effect.succeed(result) : Effect.as(moved(breaker, from, to), result)
         ))
 
+    const moved = (breaker: Breaker, from: Circuit.Circuit, to: Circuit.Circuit): Effect.Effect<void> =>
+      // Seen from outside an isolated circuit is isolated, whatever late results do to it.
+      breaker.isolations > 0
+        ? Effect.void
+        : from._tag !== to._tag
+        ? announce(breaker, from._tag, to._tag)
+        // A half-open circuit whose time ran out was open in between.
+        : from._tag === "HalfOpen"
+        ? Effect.zipRight(announce(breaker, "HalfOpen", "Open"), announce(breaker, "Open", "HalfOpen"))
+        : Effect.void
+
     const announce = (breaker: Breaker, from: StateName, to: StateName): Effect.Effect<void> => {
-      if (to === "Closed" && breaker.isolations === 0) keys.unpin(breaker.key)
-      else keys.pin(breaker.key)
+      if (to === "Closed") keys.unpin(breaker.key, breaker)
+      else keys.pin(breaker.key, breaker)
       return Effect.flatMap(Clock.currentTimeMillis, (at) =>
         Effect.zipRight(
           Metrics.breakerTransition(from, to),
@@ -137,23 +146,27 @@ export const make = (options: Options = {}): Effect.Effect<CircuitBreakers["Type
         return Effect.uninterruptibleMask((restore) =>
           Effect.flatMap(admit(breaker), (generation) =>
             Effect.flatMap(monotonicNow, (startedAt) =>
-              Effect.onExit(restore(effect), (exit) =>
-                settle(breaker, generation, judge(exit), startedAt))))
+              Effect.suspend(() => {
+                breaker.inFlight++
+                return Effect.onExit(restore(effect), (exit) => {
+                  breaker.inFlight--
+                  return settle(breaker, generation, judge(exit), startedAt)
+                })
+              })))
         )
       })
 
     const view = (breaker: Breaker): Effect.Effect<State> =>
       breaker.isolations > 0
         ? Effect.succeed({ name: "Isolated", retryAfter: Duration.infinity })
-        : step(breaker, (circuit, now) => {
+        : Effect.uninterruptible(step(breaker, (circuit, now) => {
           const current = Circuit.advance(circuit, now, settings)
           const retryAfter = Duration.millis(Circuit.retryAfter(current, now, settings))
           return [{ name: current._tag, retryAfter }, current] as const
-        })
+        }))
 
-    const isolation = (breaker: Breaker | undefined, change: 1 | -1): Effect.Effect<void> =>
+    const isolation = (breaker: Breaker, change: 1 | -1): Effect.Effect<void> =>
       Effect.suspend(() => {
-        if (breaker === undefined) return Effect.void
         const before = breaker.isolations
         breaker.isolations += change
         if ((before === 0) === (breaker.isolations === 0)) return Effect.void
@@ -181,7 +194,7 @@ export const make = (options: Options = {}): Effect.Effect<CircuitBreakers["Type
       changes: Stream.fromPubSub(transitions),
       isolate: (key) =>
         Effect.acquireRelease(
-          Effect.tap(Effect.sync(() => keys.get(key)), (breaker) => isolation(breaker, 1)),
+          Effect.tap(Effect.sync(() => keys.force(key)), (breaker) => isolation(breaker, 1)),
           (breaker) => isolation(breaker, -1)
         ).pipe(Effect.asVoid),
       reset: (key) =>
@@ -189,7 +202,9 @@ export const make = (options: Options = {}): Effect.Effect<CircuitBreakers["Type
           const breaker = keys.find(key)
           return breaker === undefined
             ? Effect.void
-            : step(breaker, (circuit) => [undefined, Circuit.reset(circuit, settings)] as const)
+            : Effect.uninterruptible(
+              step(breaker, (circuit) => [undefined, Circuit.reset(circuit, settings)] as const)
+            )
         }),
       size: Effect.sync(() => keys.size),
       overflow: Effect.sync(() => keys.refusals)
@@ -224,6 +239,8 @@ interface Breaker {
   readonly key: string
   readonly circuit: Ref.Ref<Circuit.Circuit>
   isolations: number
+  /** Calls under way: their results must find this state again. */
+  inFlight: number
 }
 
 const neverCalled: State = { name: "Closed", retryAfter: Duration.zero }

@@ -131,7 +131,7 @@ export const layerFromEnv = (overrides: Options = {}): Layer.Layer<
 > =>
   Layer.unwrapEffect(
     Effect.map(environment, (options) =>
-      layer({ ...options, ...overrides, retry: { ...options.retry, ...overrides.retry } }))
+      layer({ ...options, ...given(overrides), retry: { ...options.retry, ...given(overrides.retry ?? {}) } }))
   )
 
 /** Runs an effect whose calls share breaker, budget and slots under `key` instead of their URL's origin. */
@@ -148,6 +148,10 @@ export const withKey: {
 export const currentAttempt: Effect.Effect<number> = Effect.suspend(() => FiberRef.get(Calls.currentAttempt))
 
 // --- internal
+
+/** The options that say something: one that is `undefined` overrides nothing. */
+const given = <A extends object>(options: A): Partial<A> =>
+  Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Partial<A>
 
 const undecodable = (
   request: HttpClientRequest.HttpClientRequest,

@@ -26,9 +26,10 @@ export const fromCause = (cause: unknown): TransportFailure => {
   for (let error = cause, depth = 0; typeof error === "object" && error !== null && depth < 5; depth++) {
     const code = textOf(error, "code")
     if (code !== undefined && codePattern.test(code)) {
-      // A broken connection and a failed connect share this code; the system call tells them apart.
-      if (code === "ETIMEDOUT") {
-        const connecting = textOf(error, "syscall") === "connect"
+      // A broken connection and a failed connect share these codes. The system call tells them apart; several errors at once are those
+      // of the addresses that were tried.
+      if (ambiguous.has(code)) {
+        const connecting = textOf(error, "syscall") === "connect" || "errors" in error
         return { kind: connecting ? "connect" : "connection", code, neverLeft: connecting }
       }
       const known = exact.get(code) ?? families.find(([prefix]) => code.startsWith(prefix))?.[1]
@@ -72,16 +73,13 @@ const exact: ReadonlyMap<string, Omit<TransportFailure, "code">> = new Map<strin
   ["EREFUSED", dns],
   ["ETIMEOUT", dns],
   ["ECONNREFUSED", connect],
-  ["EHOSTUNREACH", connect],
-  ["ENETUNREACH", connect],
-  ["EHOSTDOWN", connect],
-  ["ENETDOWN", connect],
-  ["EADDRNOTAVAIL", connect],
   ["UND_ERR_CONNECT_TIMEOUT", connect],
   ["ECONNRESET", connection],
   ["ECONNABORTED", connection],
   ["EPIPE", connection],
   ["UND_ERR_SOCKET", connection],
+  ["UND_ERR_HEADERS_TIMEOUT", connection],
+  ["UND_ERR_BODY_TIMEOUT", connection],
   ["UND_ERR_CLOSED", connection],
   ["UND_ERR_DESTROYED", connection],
   ["UND_ERR_ABORTED", connection],
@@ -94,6 +92,15 @@ const exact: ReadonlyMap<string, Omit<TransportFailure, "code">> = new Map<strin
   ["SELF_SIGNED_CERT_IN_CHAIN", handshake],
   ["ERR_TLS_CERT_ALTNAME_INVALID", handshake],
   ["ERR_TLS_HANDSHAKE_TIMEOUT", handshake]
+])
+
+const ambiguous: ReadonlySet<string> = new Set([
+  "EADDRNOTAVAIL",
+  "EHOSTDOWN",
+  "EHOSTUNREACH",
+  "ENETDOWN",
+  "ENETUNREACH",
+  "ETIMEDOUT"
 ])
 
 const families: ReadonlyArray<readonly [string, Omit<TransportFailure, "code">]> = [

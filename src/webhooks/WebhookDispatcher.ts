@@ -19,7 +19,8 @@ import * as Metrics from "../Metrics.js"
 import type { Endpoint } from "./Endpoint.js"
 import * as Endpoints from "./Endpoints.js"
 import * as Background from "./internal/background.js"
-import { handOverAll } from "./internal/subscription.js"
+import { describeEvent } from "./internal/describeEvent.js"
+import * as Subscription from "./internal/subscription.js"
 import * as Message from "./Message.js"
 import type { WebhookConfig } from "./WebhookConfig.js"
 import * as WebhookEvent from "./WebhookEvent.js"
@@ -61,7 +62,10 @@ export class WebhookDispatcher extends Context.Tag("effect-webhooks/WebhookDispa
 
 /** All optional. */
 export interface Options extends WebhookSender.Options {
-  /** Endpoints that one event is delivered to at the same time; default 64. */
+  /**
+   * Deliveries of one event that are under way at the same time, those that wait for a slot or a retry included; default 1 000. Requests in flight are
+   * the client's to limit.
+   */
   readonly concurrency?: number | undefined
   /** Events under way in the background; default 1 000. */
   readonly backgroundQueue?: number | undefined
@@ -88,7 +92,7 @@ export const make = (
       grace: Duration.decode(options.grace ?? defaults.grace),
       limit: options.backgroundQueue ?? defaults.backgroundQueue
     })
-    const concurrency = options.concurrency ?? defaults.concurrency
+    const concurrency = options.concurrency ?? defaults.fanOut
 
     /** The message and who gets it; fails if the event can't be encoded. */
     const prepare = (event: WebhookEvent.WebhookEvent): Effect.Effect<Prepared, InvalidMessage> =>
@@ -98,7 +102,7 @@ export const make = (
             maxBytes: options.maxPayloadBytes,
             source: options.source
           }),
-          (message) => ({ message, wanting })
+          (message) => ({ message, wanting, begun: new Set<Endpoint>() })
         ))
 
     const deliver = (message: Message.Message, endpoint: Endpoint): Effect.Effect<WebhookSender.DeliveryReport> =>
@@ -106,45 +110,40 @@ export const make = (
         Metric.modify(Metrics.inFlight, 1),
         () => sender.send(message, endpoint),
         () => Metric.modify(Metrics.inFlight, -1)
-      ).pipe(
-        Effect.tap(logReport),
-        Effect.onInterrupt(() => logInterrupted(message, endpoint))
       )
 
-    const run = ({ message, wanting }: Prepared): Effect.Effect<DispatchReport> =>
-      Effect.forEach(wanting, (endpoint) => deliver(message, endpoint), { concurrency }).pipe(
+    const run = ({ begun, message, wanting }: Prepared): Effect.Effect<DispatchReport> =>
+      Effect.forEach(wanting, (endpoint) => {
+        begun.add(endpoint)
+        return deliver(message, endpoint)
+      }, { concurrency }).pipe(
         Effect.withSpan("WebhookDispatcher.dispatch", {
           captureStackTrace: false,
           attributes: { messageId: message.id, eventType: message.eventType, endpoints: wanting.length }
         }),
-        CorrelationId.withCorrelationId(message.correlationId),
         Effect.map((deliveries) => ({
           messageId: message.id,
           eventType: message.eventType,
           correlationId: message.correlationId,
           deliveries
-        }))
+        })),
+        CorrelationId.withCorrelationId(message.correlationId)
       )
 
     const dispatchInBackground: WebhookDispatcher["Type"]["dispatchInBackground"] = (event, { whenFull } = {}) =>
       Effect.flatMap(prepare(event), (prepared) =>
-        background.start(
-          run(prepared),
-          whenFull ?? "wait",
-          Effect.forEach(prepared.wanting, (endpoint) => logInterrupted(prepared.message, endpoint), { discard: true })
-        ))
+        background.start(run(prepared), whenFull ?? "wait", Effect.suspend(() => logUnbegun(prepared))))
 
     return {
-      dispatch: (event) => Effect.flatMap(prepare(event), run),
+      dispatch: (event) =>
+        Effect.flatMap(prepare(event), (prepared) =>
+          Effect.onInterrupt(run(prepared), () => logUnbegun(prepared))),
       dispatchInBackground,
       handler: (event) =>
-        Effect.flatMap(
-          WebhookEvent.isWebhookEvent(event) ? Effect.succeed(event) : WebhookEvent.fromDomain(event),
-          (event) => dispatchInBackground(event)
-        ).pipe(
-          Effect.catchAll((error) =>
-            Effect.annotateLogs(Effect.logError("webhook_failed"), { outcome: "rejected", error: error.message })
-          )
+        Effect.flatMap(toEvent(event), (event) => dispatchInBackground(event)).pipe(
+          Effect.catchAll((error) => logUnusable(event, error.message)),
+          // A fault in a host's `Endpoints` must not end the subscription that called.
+          Effect.catchAllDefect((defect) => logUnusable(event, "an unexpected fault", Cause.die(defect)))
         )
     }
   })
@@ -163,7 +162,8 @@ export const layerWithoutEndpoints = (
 
 /**
  * Hands every element of a stream or a `PubSub` to `handler`, as a layer. A `PubSub` is subscribed to before the layer is built, so what is published
- * after that is not missed; what is still in the subscription when the program stops is handed over first.
+ * after that is not missed. When the program stops, what was taken from the source (of a `PubSub`: all that is in the subscription) is handed over
+ * first, within 10 seconds; what could not be is logged, one line each.
  */
 export const subscribe: {
   <A extends object>(source: PubSub.PubSub<A>): Layer.Layer<never, never, WebhookDispatcher>
@@ -174,16 +174,8 @@ export const subscribe: {
   Layer.scopedDiscard(
     Effect.flatMap(WebhookDispatcher, ({ handler }) =>
       Stream.StreamTypeId in source
-        ? Stream.runForEach(source, handler).pipe(
-          Effect.catchAllCause((cause) =>
-            Cause.isInterruptedOnly(cause)
-              ? Effect.void
-              : Effect.annotateLogs(Effect.logError("webhook_subscription_ended", cause), moduleAnnotations)
-          ),
-          Effect.forkScoped,
-          Effect.asVoid
-        )
-        : handOverAll(source, handler))
+        ? Subscription.ofStream(source, handler)
+        : Subscription.ofPubSub(source, handler))
   )
 
 /** What `layerTest` has recorded. */
@@ -212,11 +204,7 @@ export const layerTest: Layer.Layer<DispatchedEvents | WebhookDispatcher> = Laye
       Context.add(WebhookDispatcher, {
         dispatch,
         dispatchInBackground: (event) => Effect.asVoid(dispatch(event)),
-        handler: (event) =>
-          Effect.flatMap(
-            WebhookEvent.isWebhookEvent(event) ? Effect.succeed(event) : WebhookEvent.fromDomain(event),
-            dispatch
-          ).pipe(Effect.orDie, Effect.asVoid)
+        handler: (event) => Effect.flatMap(toEvent(event), dispatch).pipe(Effect.orDie, Effect.asVoid)
       })
     )
   })
@@ -227,37 +215,41 @@ export const layerTest: Layer.Layer<DispatchedEvents | WebhookDispatcher> = Laye
 interface Prepared {
   readonly message: Message.Message
   readonly wanting: ReadonlyArray<Endpoint>
+  /** Those whose delivery has begun: what becomes of it is its sender's to tell. */
+  readonly begun: Set<Endpoint>
 }
 
-const moduleAnnotations = { package: "effect-webhooks", module: "WebhookDispatcher" }
+/** What a bus carries as an event: one of ours, made or written by hand, or a domain event. */
+const toEvent = (
+  event: object
+): Effect.Effect<WebhookEvent.WebhookEvent, WebhookEvent.InvalidEvent | WebhookEvent.UnserializableEvent> =>
+  WebhookEvent.isWebhookEvent(event) || (!("_tag" in event) && "type" in event && "data" in event)
+    ? WebhookEvent.make(event as WebhookEvent.WebhookEvent)
+    : WebhookEvent.fromDomain(event)
 
-const logReport = (report: WebhookSender.DeliveryReport): Effect.Effect<void> => {
-  const annotations = {
-    messageId: report.messageId,
-    eventType: report.eventType,
-    endpointId: report.endpointId,
-    correlationId: report.correlationId,
-    url: report.url,
-    attempts: report.attempts,
-    ...(report.status === undefined ? {} : { status: report.status })
-  }
-  return report.outcome === "delivered"
-    ? Effect.annotateLogs(Effect.logInfo("webhook_sent"), annotations)
-    : Effect.annotateLogs(Effect.logError("webhook_failed"), {
-      ...annotations,
-      outcome: report.outcome,
-      ...(report.class === undefined ? {} : { class: report.class }),
-      ...(report.error === undefined ? {} : { error: report.error.message })
-    })
-}
+const logUnusable = (event: object, error: string, cause?: Cause.Cause<never>): Effect.Effect<void> =>
+  Effect.annotateLogs(
+    cause === undefined ? Effect.logError("webhook_failed") : Effect.logError("webhook_failed", cause),
+    {
+      ...describeEvent(event),
+      outcome: "rejected",
+      error
+    }
+  )
 
-const logInterrupted = (message: Message.Message, endpoint: Endpoint): Effect.Effect<void> =>
-  Effect.annotateLogs(Effect.logError("webhook_failed"), {
-    messageId: message.id,
-    eventType: message.eventType,
-    endpointId: endpoint.id,
-    correlationId: message.correlationId,
-    url: Client.safeUrl(endpoint.url),
-    outcome: "failed",
-    class: "interrupted"
-  })
+const logUnbegun = ({ begun, message, wanting }: Prepared): Effect.Effect<void> =>
+  Effect.forEach(
+    wanting,
+    (endpoint) =>
+      begun.has(endpoint) ? Effect.void : Effect.annotateLogs(Effect.logError("webhook_failed"), {
+        messageId: message.id,
+        eventType: message.eventType,
+        endpointId: endpoint.id,
+        correlationId: message.correlationId,
+        url: Client.safeUrl(endpoint.url),
+        attempts: 0,
+        outcome: "failed",
+        class: "interrupted"
+      }),
+    { discard: true }
+  )

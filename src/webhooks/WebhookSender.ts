@@ -15,6 +15,8 @@ import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import * as CorrelationId from "../CorrelationId.js"
+import { monotonicNow } from "../http/internal/monotonic.js"
 import * as Client from "../http/ResilientHttpClient.js"
 import * as Metrics from "../Metrics.js"
 import type { Endpoint } from "./Endpoint.js"
@@ -67,74 +69,52 @@ export type DeliveryError = Client.ResilientHttpClientError | DeliveryInterrupte
 
 /** Sends one message to one endpoint. */
 export class WebhookSender extends Context.Tag("effect-webhooks/WebhookSender")<WebhookSender, {
-  /** Sends, with the client's retries, and reports. */
+  /**
+   * Sends, with the client's retries, logs how it ended (`webhook_sent`, `webhook_failed`; also when it was stopped) and reports.
+   */
   readonly send: (message: Message, endpoint: Endpoint) => Effect.Effect<DeliveryReport>
 }>() {}
 
-/** What a host may want to know of each attempt. */
+/** What a host may want to know as it happens. Neither can fail; a fault in one is logged and changes nothing. */
 export interface Options {
-  /** Runs after each request; it delays what follows and can't fail. */
+  /** Runs after each request, before its retry; it gets at most 10 seconds. */
   readonly onAttempt?: ((attempt: AttemptReport) => Effect.Effect<void>) | undefined
+  /** Runs when a delivery has ended, also when the program stopped it. */
+  readonly onDelivery?: ((delivery: DeliveryReport) => Effect.Effect<void>) | undefined
 }
 
 /** Makes the sender over the resilient client. */
 export const make = (options: Options = {}): Effect.Effect<WebhookSender["Type"], never, Client.ResilientHttpClient> =>
   Effect.map(Client.ResilientHttpClient, (client) => ({
     send: (message, endpoint) =>
-      Effect.flatMap(Clock.currentTimeNanos, (startedAt) => {
-        let attempts = 0
-        const onAttempt = (result: Client.AttemptResult): Effect.Effect<void> => {
-          attempts = result.attempt
-          return Effect.flatMap(Clock.currentTimeMillis, (now) => {
-            const { class: failureClass, outcome, status } = classify(result.exit, now)
-            return Effect.zipRight(
-              Effect.zipRight(
-                Metrics.attempt(outcome, failureClass ?? "none"),
-                Metric.update(Metrics.attemptDuration, result.duration)
-              ),
-              options.onAttempt === undefined ? Effect.void : options.onAttempt({
-                messageId: message.id,
-                eventType: message.eventType,
-                endpointId: endpoint.id,
-                attempt: result.attempt,
-                outcome,
-                class: failureClass,
-                status,
-                duration: result.duration
-              })
-            )
-          })
-        }
-        return client.executeHead(signedRequest(message, endpoint), {
-          url: endpoint.url,
-          attemptTimeout: endpoint.timeout,
-          concurrency: endpoint.maxConcurrency,
-          onAttempt
-        }).pipe(
-          Client.withKey(endpoint.id),
-          Effect.exit,
-          Effect.flatMap((exit) =>
-            Effect.flatMap(
-              Effect.all([Clock.currentTimeMillis, Clock.currentTimeNanos]),
-              ([now, endedAt]) => {
-                const outcome = classify(exit, now)
-                const url = Client.safeUrl(endpoint.url)
-                return Effect.succeed<DeliveryReport>({
-                  messageId: message.id,
-                  eventType: message.eventType,
-                  endpointId: endpoint.id,
-                  url,
-                  ...outcome,
-                  attempts,
-                  duration: Number(endedAt - startedAt) / 1_000_000,
-                  correlationId: message.correlationId,
-                  error: outcome.outcome === "delivered" ? undefined : errorOf(exit, endpoint.id, url, attempts)
-                })
-              }
-            )
+      // Uninterruptible around the call: a delivery is reported exactly once, as what it came to.
+      Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(monotonicNow, (startedAt) => {
+          let attempts = 0
+          let delivered: Pick<Client.Head, "headers" | "status"> | undefined
+          return client.executeHead(signedRequest(message, endpoint, () => attempts++), {
+            url: endpoint.url,
+            attemptTimeout: endpoint.timeout,
+            concurrency: endpoint.maxConcurrency,
+            onHead: (head) => {
+              if (head.status >= 200 && head.status < 300) delivered = head
+            },
+            onAttempt: (result) => attempted(message, endpoint, result, options.onAttempt)
+          }).pipe(
+            Client.withKey(endpoint.id),
+            restore,
+            Effect.exit,
+            Effect.flatMap((exit) =>
+              report(message, endpoint, delivered === undefined ? exit : Exit.succeed(delivered), attempts, startedAt)
+            ),
+            Effect.tap(log),
+            Effect.tap((report) =>
+              options.onDelivery === undefined ? Effect.void : shielded("onDelivery", options.onDelivery(report))
+            ),
+            CorrelationId.withCorrelationId(message.correlationId)
           )
-        )
-      })
+        })
+      )
   }))
 
 /** The sender over the resilient client in context. */
@@ -184,10 +164,96 @@ export class DeliveryInterrupted
 
 // --- internal
 
+const report = (
+  message: Message,
+  endpoint: Endpoint,
+  exit: Exit.Exit<Pick<Client.Head, "headers" | "status">, Client.ResilientHttpClientError | Unsendable>,
+  attempts: number,
+  startedAt: number
+): Effect.Effect<DeliveryReport> =>
+  Effect.map(Effect.zip(Clock.currentTimeMillis, monotonicNow), ([now, endedAt]) => {
+    const outcome = classify(exit, now)
+    const url = Client.safeUrl(endpoint.url)
+    return {
+      messageId: message.id,
+      eventType: message.eventType,
+      endpointId: endpoint.id,
+      url,
+      ...outcome,
+      attempts,
+      duration: endedAt - startedAt,
+      correlationId: message.correlationId,
+      error: outcome.outcome === "delivered" ? undefined : errorOf(exit, endpoint.id, url, attempts)
+    }
+  })
+
+const attempted = (
+  message: Message,
+  endpoint: Endpoint,
+  result: Client.AttemptResult,
+  onAttempt: Options["onAttempt"]
+): Effect.Effect<void> =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    const { class: failureClass, outcome, status } = classify(result.exit, now)
+    const counted = Effect.zipRight(
+      Metrics.attempt(outcome, failureClass ?? "none"),
+      Metric.update(Metrics.attemptDuration, result.duration)
+    )
+    return onAttempt === undefined ? counted : Effect.zipRight(
+      counted,
+      shielded(
+        "onAttempt",
+        Effect.timeoutOption(
+          onAttempt({
+            messageId: message.id,
+            eventType: message.eventType,
+            endpointId: endpoint.id,
+            attempt: result.attempt,
+            outcome,
+            class: failureClass,
+            status,
+            duration: result.duration
+          }),
+          hookTime
+        )
+      )
+    )
+  })
+
+const hookTime = "10 seconds"
+
+/** A host's hook whose faults stay its own. */
+const shielded = (hook: string, effect: Effect.Effect<unknown>): Effect.Effect<void> =>
+  Effect.asVoid(
+    Effect.catchAllDefect(effect, (defect) =>
+      Effect.annotateLogs(Effect.logError("webhook_hook_failed", Cause.die(defect)), { hook }))
+  )
+
+const log = (report: DeliveryReport): Effect.Effect<void> => {
+  const annotations = {
+    messageId: report.messageId,
+    eventType: report.eventType,
+    endpointId: report.endpointId,
+    correlationId: report.correlationId,
+    url: report.url,
+    attempts: report.attempts,
+    ...(report.status === undefined ? {} : { status: report.status })
+  }
+  return report.outcome === "delivered"
+    ? Effect.annotateLogs(Effect.logInfo("webhook_sent"), annotations)
+    : Effect.annotateLogs(Effect.logError("webhook_failed"), {
+      ...annotations,
+      outcome: report.outcome,
+      ...(report.class === undefined ? {} : { class: report.class }),
+      ...(report.error === undefined ? {} : { error: report.error.message })
+    })
+}
+
 /** The request of one attempt: run anew for each, so that time and signatures are its own. */
 const signedRequest = (
   message: Message,
-  endpoint: Endpoint
+  endpoint: Endpoint,
+  ready: () => void
 ): Effect.Effect<HttpClientRequest.HttpClientRequest, Unsendable> =>
   Effect.flatMap(Clock.currentTimeMillis, (now) => {
     const encoded = message.encoded.get(endpoint.format)
@@ -212,6 +278,7 @@ const signedRequest = (
     if (Either.isLeft(signed)) return unsendable(endpoint, signed.left.message)
     const headers: Record<string, string> = {}
     for (const [name, value] of Object.entries(endpoint.headers)) headers[name.toLowerCase()] = Redacted.value(value)
+    ready()
     return Effect.succeed(
       HttpClientRequest.post(endpoint.url, {
         headers: { ...headers, ...signed.right, "user-agent": userAgent, "accept-encoding": "identity" },
@@ -239,7 +306,7 @@ const classify = (
 }
 
 const errorOf = (
-  exit: Exit.Exit<Client.Head, Client.ResilientHttpClientError | Unsendable>,
+  exit: Exit.Exit<Pick<Client.Head, "headers" | "status">, Client.ResilientHttpClientError | Unsendable>,
   endpointId: string,
   url: string,
   attempts: number

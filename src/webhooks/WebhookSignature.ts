@@ -242,7 +242,8 @@ const matches = (
   }
   const content = publicKeys.length === 0 ? undefined : concat(head, body)
   let match = false
-  for (const entry of header.split(" ", maxSignatures)) {
+  // Node.js joins the values of a repeated header with a comma and a space.
+  for (const entry of header.split(/,? /, maxSignatures)) {
     if (entry.startsWith("v1,")) {
       const given = decodeBase64(entry.slice(3))
       if (given === undefined || given.length !== 32) continue

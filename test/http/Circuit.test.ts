@@ -122,8 +122,8 @@ const admitsLater = (machine: Machine) => (schedule: Schedule): void => {
   const { after, now, settings } = play(machine, schedule, () => {})
   let state = after
   let at = now
-  // Half-open may have to run out, and a break after it.
-  for (let i = 0; i < 3; i++) {
+  // Half-open may have to run out (a refusal asks for patience of a second at most), and a break after it.
+  while (at <= now + settings.maxHalfOpen + 4000) {
     const [admission, next] = machine.admit(state, at, settings)
     if (admission._tag === "Permitted") return
     if (!(admission.retryAfter > 0 && admission.retryAfter <= 4000)) fail(`retryAfter ${admission.retryAfter}`)

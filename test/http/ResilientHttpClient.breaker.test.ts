@@ -8,8 +8,23 @@ import * as TestClock from "effect/TestClock"
 import type { Transition } from "../../src/http/CircuitBreakers.js"
 import { CircuitBreakers } from "../../src/http/CircuitBreakers.js"
 import { withKey } from "../../src/http/ResilientHttpClient.js"
+import * as RetryPolicy from "../../src/http/RetryPolicy.js"
 import type * as testing from "../../src/webhooks/testing.js"
-import { count, execute, failure, head, key, once, over, start, stateName, times, url } from "../support/driving.js"
+import {
+  client,
+  count,
+  execute,
+  failure,
+  head,
+  key,
+  once,
+  over,
+  start,
+  stateName,
+  times,
+  url
+} from "../support/driving.js"
+import { quiet } from "../support/recording.js"
 
 const byRatio = { consecutiveFailures: Infinity }
 const byRow = { minimumThroughput: Infinity }
@@ -211,13 +226,40 @@ describe("case 8: half-open", () => {
       yield* TestClock.adjust("30 seconds")
       const probe = yield* start(head())
       const refused = yield* failure(head())
-      expect(refused).toMatchObject({ _tag: "CircuitOpen", retryAfter: Duration.seconds(60) })
+      expect(refused).toMatchObject({ _tag: "CircuitOpen", retryAfter: Duration.seconds(1) })
       expect(yield* count).toBe(6)
       expect(yield* stateName).toBe("HalfOpen")
       yield* TestClock.adjust("1 second")
       expect(statusOf((yield* Fiber.join(probe)).exit)).toEqual(Exit.succeed(200))
       expect(yield* stateName).toBe("Closed")
     }).pipe(Effect.provide(once([...repeat(5, 503), slow(1, 200)]))))
+
+  it.effect("calls that waited for the break to end go through when the probe has succeeded", () =>
+    Effect.gen(function*() {
+      yield* calls(5)
+      const waiting = yield* Effect.forEach(repeat(10, 0), () =>
+        Effect.zipLeft(
+          start(RetryPolicy.withRetryPolicy(head(), RetryPolicy.make({ jitter: 0 }))),
+          TestClock.adjust("1 second")
+        ))
+      yield* TestClock.adjust("25 seconds")
+      const ended = yield* Fiber.joinAll(waiting)
+      expect(ended.map(({ exit }) => statusOf(exit))).toEqual(repeat(10, Exit.succeed(200)))
+      // The probe at the end of the break, the others a second later.
+      expect((yield* times).slice(5)).toEqual([30_000, ...repeat(9, 31_000)])
+    }).pipe(Effect.provide(client([...repeat(5, 503), slow(0.01, 200)], { retry: { maxRetries: 0 } })), quiet))
+
+  it.effect("calls that the breaker refuses take nothing of the retry budget and no retry", () =>
+    Effect.gen(function*() {
+      yield* calls(5)
+      const refused = yield* Effect.forEach(
+        repeat(100, 0),
+        () => start(head().pipe(RetryPolicy.withRetryPolicy(RetryPolicy.make({ jitter: 0 }))))
+      )
+      yield* TestClock.adjust("1 minute")
+      const tags = (yield* Fiber.joinAll(refused)).map(({ exit }) => Exit.isFailure(exit) ? "failed" : statusOf(exit))
+      expect(tags).toEqual(repeat(100, Exit.succeed(200)))
+    }).pipe(Effect.provide(client([...repeat(5, 503), 200], { retry: { maxRetries: 0 } })), quiet))
 
   it.effect("a failed probe: a new full break", () =>
     Effect.gen(function*() {

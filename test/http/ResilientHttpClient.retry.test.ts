@@ -78,9 +78,15 @@ describe("case 1: the number of requests and their times", () => {
       yield* over(head("https://user:canary@example.com/hook?canary=1"), "10 seconds")
       const lines = log.lines.filter((line) => line.message === "http_retry")
       expect(lines.map((line) => line.annotations)).toEqual([
-        { url, attempt: 1, delay: 1000, error: "status 503", correlationId: expect.stringMatching(/^cid_/) },
-        { url, attempt: 2, delay: 2000, error: "the connection broke (ECONNRESET)", correlationId: expect.any(String) },
-        { url, attempt: 3, delay: 4000, error: "could not connect (ECONNREFUSED)", correlationId: expect.any(String) }
+        { url, attempt: 1, delayMs: 1000, error: "status 503", correlationId: expect.stringMatching(/^cid_/) },
+        {
+          url,
+          attempt: 2,
+          delayMs: 2000,
+          error: "the connection broke (ECONNRESET)",
+          correlationId: expect.any(String)
+        },
+        { url, attempt: 3, delayMs: 4000, error: "could not connect (ECONNREFUSED)", correlationId: expect.any(String) }
       ])
       expect(JSON.stringify(log.lines)).not.toContain("canary")
     }).pipe(Effect.provide(client([503, "reset", "refused", 200])), Effect.provide(log.layer))
@@ -283,7 +289,7 @@ describe("case 5: interruption, on the clock", () => {
 })
 
 describe("the deadline", () => {
-  it.effect("cuts an attempt off: DeadlineExceeded with the attempts made, and no failure for the breaker", () =>
+  it.effect("cuts an attempt off: DeadlineExceeded with the attempts made", () =>
     Effect.gen(function*() {
       const { at, exit } = yield* over(Effect.flip(head()), "2 minutes")
       expect(at).toBe(5000)
@@ -292,9 +298,31 @@ describe("the deadline", () => {
         message: "the deadline of 5s for https://example.com/hook passed; attempts made: 2"
       }))
       expect(yield* times).toEqual([0, 1000])
-      for (let i = 0; i < 10; i++) yield* over(Effect.exit(head()), "5 seconds")
-      expect(yield* stateName).toBe("Closed")
     }).pipe(Effect.provide(client([503, "timeout"], { deadline: "5 seconds" })), quiet))
+
+  it.effect("an attempt that it cuts off is a failure for the breaker …", () =>
+    Effect.gen(function*() {
+      for (let i = 0; i < 5; i++) yield* over(Effect.exit(head()), "1 minute")
+      expect(yield* stateName).toBe("Open")
+    }).pipe(Effect.provide(client(["timeout"], { attemptTimeout: "2 minutes" })), quiet))
+
+  it.effect("… but not one that it had left hardly any time", () =>
+    Effect.gen(function*() {
+      const { at } = yield* over(Effect.flip(head()), "1 minute")
+      expect(at).toBe(3500)
+      expect(yield* times).toEqual([0, 1000, 3000])
+      expect(yield* stateName).toBe("Closed")
+    }).pipe(
+      Effect.provide(client([503, 503, "timeout"], { deadline: "3500 millis", breaker: { consecutiveFailures: 3 } })),
+      quiet
+    ))
+
+  it.effect("passes where the caller can't be interrupted, too", () =>
+    Effect.gen(function*() {
+      const { at, exit } = yield* over(Effect.uninterruptible(Effect.flip(head())), "2 minutes")
+      expect(at).toBe(60_000)
+      expect(Exit.map(exit, ({ _tag }) => _tag)).toEqual(Exit.succeed("DeadlineExceeded"))
+    }).pipe(Effect.provide(client(["timeout"], { attemptTimeout: "2 minutes" })), quiet))
 
   it.effect("no retry is begun that can't start before it", () =>
     Effect.gen(function*() {

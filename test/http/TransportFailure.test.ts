@@ -9,7 +9,6 @@ describe("TransportFailure", () => {
     ["ENOTFOUND", "dns", true],
     ["EAI_AGAIN", "dns", true],
     ["ECONNREFUSED", "connect", true],
-    ["EHOSTUNREACH", "connect", true],
     ["UND_ERR_CONNECT_TIMEOUT", "connect", true],
     ["ECONNRESET", "connection", false],
     ["EPIPE", "connection", false],
@@ -27,14 +26,18 @@ describe("TransportFailure", () => {
     expect(TransportFailure.fromCause(new Error("outer", { cause: coded(code) }))).toEqual({ kind, code, neverLeft })
   })
 
-  it("ETIMEDOUT: only the connect's own surely never left", () => {
-    expect(TransportFailure.fromCause(coded("ETIMEDOUT", { syscall: "connect" }))).toEqual(
-      { kind: "connect", code: "ETIMEDOUT", neverLeft: true }
-    )
-    expect(TransportFailure.fromCause(coded("ETIMEDOUT", { syscall: "read" }))).toEqual(
-      { kind: "connection", code: "ETIMEDOUT", neverLeft: false }
-    )
-  })
+  it.each(["ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH", "EHOSTDOWN", "ENETDOWN", "EADDRNOTAVAIL"])(
+    "%s: only the connect's own surely never left",
+    (code) => {
+      const never = { kind: "connect", code, neverLeft: true }
+      expect(TransportFailure.fromCause(coded(code, { syscall: "connect" }))).toEqual(never)
+      // All addresses of a name were tried.
+      expect(TransportFailure.fromCause(Object.assign(new AggregateError([]), { code }))).toEqual(never)
+      const broken = { kind: "connection", code, neverLeft: false }
+      expect(TransportFailure.fromCause(coded(code, { syscall: "read" }))).toEqual(broken)
+      expect(TransportFailure.fromCause(coded(code))).toEqual(broken)
+    }
+  )
 
   it("an answer that does not begin as HTTP is protocol, though undici gives no code", () => {
     const error = Object.assign(new Error("canary"), { name: "HTTPParserError", code: undefined, data: "canary" })

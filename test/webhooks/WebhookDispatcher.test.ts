@@ -1,3 +1,5 @@
+import * as HttpClient from "@effect/platform/HttpClient"
+import * as HttpClientResponse from "@effect/platform/HttpClientResponse"
 import { describe, expect, it } from "@effect/vitest"
 import * as Chunk from "effect/Chunk"
 import * as Context from "effect/Context"
@@ -7,7 +9,9 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
 import * as PubSub from "effect/PubSub"
+import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
@@ -17,11 +21,14 @@ import { inspect } from "node:util"
 import * as CorrelationId from "../../src/CorrelationId.js"
 import * as ResilientHttpClient from "../../src/http/ResilientHttpClient.js"
 import * as Metrics from "../../src/Metrics.js"
+import * as Endpoint from "../../src/webhooks/Endpoint.js"
+import * as Endpoints from "../../src/webhooks/Endpoints.js"
+import * as Message from "../../src/webhooks/Message.js"
 import * as testing from "../../src/webhooks/testing.js"
 import * as WebhookConfig from "../../src/webhooks/WebhookConfig.js"
 import * as WebhookDispatcher from "../../src/webhooks/WebhookDispatcher.js"
 import * as WebhookEvent from "../../src/webhooks/WebhookEvent.js"
-import type { DeliveryReport } from "../../src/webhooks/WebhookSender.js"
+import * as WebhookSender from "../../src/webhooks/WebhookSender.js"
 import * as WebhookSignature from "../../src/webhooks/WebhookSignature.js"
 import { logs, spans } from "../support/recording.js"
 
@@ -398,5 +405,235 @@ describe("an event bus", () => {
     }).pipe(Effect.provide(WebhookDispatcher.layerTest)))
 })
 
+describe("a complete 2xx head is success, whatever comes after it", () => {
+  /** Answers with a head at once and a body that never ends. */
+  const dripping = HttpClient.make((request) =>
+    Effect.succeed(
+      HttpClientResponse.fromWeb(request, new Response(new ReadableStream({ pull: () => new Promise(() => {}) })))
+    )
+  )
+  const over = (options: WebhookDispatcher.Options & { readonly client?: ResilientHttpClient.Options } = {}) =>
+    WebhookDispatcher.layer(options).pipe(
+      Layer.provide(ResilientHttpClient.layer(options.client)),
+      Layer.provide(WebhookConfig.layer({ OrderPlaced: [{ id: "a", url: a }] })),
+      Layer.provide(Layer.succeed(HttpClient.HttpClient, dripping))
+    )
+
+  it.effect("the deadline", () =>
+    Effect.gen(function*() {
+      const { deliveries } = yield* dispatched()
+      expect(deliveries).toMatchObject([{ outcome: "delivered", status: 200, duration: 1000 }])
+    }).pipe(Effect.provide(over({ client: { deadline: "1 second" } }))))
+
+  it.effect("the end of the program", () => {
+    const log = logs()
+    const told: Array<unknown> = []
+    return Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const services = yield* Layer.buildWithScope(
+        over({ grace: "1 second", onDelivery: (report) => Effect.sync(() => told.push(report)) }),
+        scope
+      )
+      const { dispatchInBackground } = Context.get(services, WebhookDispatcher.WebhookDispatcher)
+      yield* Effect.flatMap(event(), (event) => dispatchInBackground(event))
+      yield* settle
+      const closing = yield* Effect.fork(Scope.close(scope, Exit.void))
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(closing)
+      expect(log.lines.map(({ annotations, message }) => [message, annotations.status])).toEqual([[
+        "webhook_sent",
+        200
+      ]])
+      expect(told).toMatchObject([{ outcome: "delivered", status: 200, attempts: 1 }])
+    }).pipe(Effect.provide(log.layer))
+  })
+})
+
+describe("a host's hooks", () => {
+  it.effect("onAttempt that never ends holds up its own delivery only, for ten seconds", () =>
+    Effect.gen(function*() {
+      const report = yield* dispatched()
+      expect(report.deliveries).toMatchObject([{ outcome: "delivered", attempts: 1, duration: 10_000 }])
+      expect((yield* requests).length).toBe(1)
+    }).pipe(Effect.provide(dispatcher([200], undefined, { onAttempt: () => Effect.never }))))
+
+  it.effect("a fault in one is logged and changes nothing", () => {
+    const log = logs()
+    return Effect.gen(function*() {
+      const report = yield* dispatched()
+      expect(report.deliveries).toMatchObject([{ outcome: "delivered", status: 200 }])
+      expect(
+        log.lines.filter(({ message }) => message === "webhook_hook_failed").map(({ annotations }) => annotations.hook)
+      )
+        .toEqual(["onAttempt", "onDelivery"])
+    }).pipe(
+      Effect.provide(dispatcher([200], undefined, {
+        onAttempt: () => Effect.die("boom"),
+        onDelivery: () => Effect.die("boom")
+      })),
+      Effect.provide(log.layer)
+    )
+  })
+
+  it.effect("onAttempt may use the same client: it holds no slot and goes by its own key", () => {
+    const client = Layer.provideMerge(ResilientHttpClient.layer(), testing.scriptedClient([200]))
+    return Effect.gen(function*() {
+      const http = yield* ResilientHttpClient.ResilientHttpClient
+      const report = yield* dispatched().pipe(
+        Effect.provide(WebhookDispatcher.layer({
+          onAttempt: () => Effect.ignore(http.postJson("https://audit.example.com/", {}))
+        })),
+        Effect.provide(WebhookConfig.layer({ OrderPlaced: [{ url: a, maxConcurrency: 1 }] }))
+      )
+      expect(report.deliveries).toMatchObject([{ outcome: "delivered", duration: 0 }])
+      expect((yield* requests).map(({ url }) => url)).toEqual([a, "https://audit.example.com/"])
+    }).pipe(Effect.provide(client))
+  })
+})
+
+describe("nothing disappears without a line", () => {
+  const lines = (log: ReturnType<typeof logs>) =>
+    log.lines.filter(({ message }) => message === "webhook_failed").map(({ annotations }) => [
+      annotations.eventType,
+      annotations.endpointId,
+      annotations.class
+    ])
+
+  /** Builds a layer, lets it work, stops it and lets the grace time pass. */
+  const stopped = <A, E>(
+    layer: Layer.Layer<A, E>,
+    work: (services: Context.Context<A>) => Effect.Effect<unknown, unknown>
+  ) =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const services = yield* Layer.buildWithScope(layer, scope)
+      yield* work(services)
+      yield* settle
+      const closing = yield* Effect.fork(Scope.close(scope, Exit.void))
+      yield* TestClock.adjust("1 minute")
+      yield* Fiber.join(closing)
+    })
+
+  it.effect("deliveries that had not begun", () => {
+    const log = logs()
+    const three = { OrderPlaced: [{ id: "a", url: a }, { id: "b", url: b }, { id: "c", url: "https://c.example.com" }] }
+    return stopped(
+      dispatcher(["timeout"], three, { concurrency: 1, client: { attemptTimeout: "1 hour", deadline: "2 hours" } }),
+      (services) =>
+        Effect.flatMap(event(), Context.get(services, WebhookDispatcher.WebhookDispatcher).dispatchInBackground)
+    ).pipe(
+      Effect.zipRight(
+        Effect.sync(() =>
+          expect(lines(log).sort()).toEqual(["a", "b", "c"].map((id) => ["OrderPlaced", id, "interrupted"]))
+        )
+      ),
+      Effect.provide(log.layer)
+    )
+  })
+
+  const slow = dispatcher(["timeout"], undefined, {
+    backgroundQueue: 1,
+    client: { attemptTimeout: "1 hour", deadline: "2 hours" }
+  })
+  const three = [order(1), order(2), order(3)]
+  const expected = [["OrderPlaced", undefined, "interrupted"], ["OrderPlaced", undefined, "interrupted"], [
+    "OrderPlaced",
+    "a",
+    "interrupted"
+  ]]
+
+  it.effect("what a subscription took from a PubSub", () => {
+    const log = logs()
+    return Effect.gen(function*() {
+      const bus = yield* PubSub.unbounded<OrderPlaced>()
+      yield* stopped(
+        Layer.provideMerge(WebhookDispatcher.subscribe(bus), slow),
+        () => PubSub.publishAll(bus, three)
+      )
+      expect(lines(log)).toEqual(expected)
+    }).pipe(Effect.provide(log.layer))
+  })
+
+  it.effect("what a subscription took from a stream", () => {
+    const log = logs()
+    return Effect.gen(function*() {
+      const queue = yield* Queue.unbounded<OrderPlaced>()
+      yield* stopped(
+        Layer.provideMerge(WebhookDispatcher.subscribe(Stream.fromQueue(queue)), slow),
+        () => Queue.offerAll(queue, three)
+      )
+      expect(lines(log)).toEqual(expected)
+    }).pipe(Effect.provide(log.layer))
+  })
+
+  it.effect("an event whose endpoints could not be looked up; the subscription goes on", () => {
+    const log = logs()
+    let lookups = 0
+    const endpoints = Layer.succeed(Endpoints.Endpoints, {
+      matching: () =>
+        ++lookups === 1 ? Effect.dieMessage("the database is gone") : Effect.succeed([
+          new Endpoint.Endpoint({
+            id: "a",
+            url: a,
+            events: [],
+            enabled: true,
+            secrets: [],
+            headers: {},
+            timeout: undefined,
+            maxConcurrency: undefined,
+            format: "event",
+            tenant: undefined,
+            description: undefined
+          })
+        ]),
+      get: () => Effect.succeed(Option.none())
+    })
+    return Effect.gen(function*() {
+      const bus = yield* PubSub.unbounded<OrderPlaced>()
+      const layer = WebhookDispatcher.subscribe(bus).pipe(
+        Layer.provide(WebhookDispatcher.layerWithoutEndpoints()),
+        Layer.provide(endpoints),
+        Layer.provide(ResilientHttpClient.layer()),
+        Layer.provideMerge(testing.scriptedClient([200]))
+      )
+      yield* Effect.gen(function*() {
+        yield* PubSub.publishAll(bus, three)
+        yield* settle
+        expect(yield* totals).toEqual([{ total: 2 }, { total: 3 }])
+        expect(lines(log)).toEqual([["OrderPlaced", undefined, undefined]])
+      }).pipe(Effect.provide(layer))
+    }).pipe(Effect.provide(log.layer))
+  })
+
+  it.effect("an event by hand is one", () =>
+    Effect.gen(function*() {
+      const { handler } = yield* WebhookDispatcher.WebhookDispatcher
+      const made = yield* event({ data: { total: 2 } })
+      yield* handler({ type: "OrderPlaced", aggregateId: null, occurredAt: "2026-01-27T12:00:00Z", data: { total: 1 } })
+      yield* handler({ ...made })
+      yield* settle
+      expect(yield* totals).toEqual([{ total: 1 }, { total: 2 }])
+    }).pipe(Effect.provide(dispatcher([200]))))
+})
+
+describe("WebhookSender", () => {
+  it.effect("sends the message's correlation id whatever the fiber's", () =>
+    Effect.gen(function*() {
+      const { send } = yield* WebhookSender.WebhookSender
+      const message = yield* Effect.flatMap(event({ correlationId: "mine" }), (event) =>
+        Message.toMessage(event, ["event"]))
+      const { endpoints } = yield* WebhookConfig.WebhookConfig
+      const report = yield* send(message, endpoints[0]!)
+      expect(report.correlationId).toBe("mine")
+      expect((yield* requests)[0]!.headers["x-correlation-id"]).toBe("mine")
+    }).pipe(Effect.provide(
+      WebhookSender.layer().pipe(
+        Layer.provide(ResilientHttpClient.layer()),
+        Layer.provideMerge(WebhookConfig.layer({ OrderPlaced: [{ url: a }] })),
+        Layer.provideMerge(testing.scriptedClient([200]))
+      )
+    )))
+})
+
 /** Compile-time: a report's error is one of a closed union. */
-export const tags = (report: DeliveryReport): string => report.error?._tag ?? "none"
+export const tags = (report: WebhookSender.DeliveryReport): string => report.error?._tag ?? "none"

@@ -12,7 +12,7 @@ import type * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type * as Circuit from "../Circuit.js"
 import { CircuitOpen } from "../CircuitBreakers.js"
-import { AttemptTimeout, ResponseTooLarge, transportFailure } from "../ResilientHttpClientError.js"
+import { AttemptTimeout, DeadlineExceeded, ResponseTooLarge, transportFailure } from "../ResilientHttpClientError.js"
 import * as RetryAfter from "../RetryAfter.js"
 import * as TransportFailure from "../TransportFailure.js"
 import type { Repeatable } from "./retrying.js"
@@ -35,6 +35,7 @@ export const judgeAnswer = (answer: Answer): Effect.Effect<Repeatable | undefine
   retriedStatuses.has(answer.status)
     ? Effect.map(Clock.currentTimeMillis, (now) => ({
       retryable: isRepeatable(answer.request),
+      refused: false,
       retryAfter: RetryAfter.parse(answer.headers["retry-after"], now)
     }))
     : Effect.succeed(undefined)
@@ -46,20 +47,29 @@ export const judgeFailure = (
 ): Repeatable => {
   // A refused call made no request, so whatever it was may be asked again.
   if (error instanceof CircuitOpen) {
-    return { retryable: Duration.isFinite(error.retryAfter), retryAfter: Duration.toMillis(error.retryAfter) }
+    return {
+      retryable: Duration.isFinite(error.retryAfter),
+      refused: true,
+      retryAfter: Duration.toMillis(error.retryAfter)
+    }
   }
   const failure = transportFailure(error)
   const transient = failure !== undefined || error instanceof AttemptTimeout
   return {
     retryable: transient && (failure?.neverLeft === true || (request !== undefined && isRepeatable(request))),
+    refused: false,
     retryAfter: undefined
   }
 }
 
-/** What the end of an attempt says of the other side, for its breaker. */
-export const judgeExit = (exit: Exit.Exit<Answer, unknown>): Circuit.Result => {
+/**
+ * What the end of an attempt says of the other side, for its breaker. Time that ran out counts against it, unless the deadline had left it
+ * hardly any (`cutShort`).
+ */
+export const judgeExit = (exit: Exit.Exit<Answer, unknown>, cutShort: boolean): Circuit.Result => {
   if (exit._tag === "Success") return retriedStatuses.has(exit.value.status) ? "Failure" : "Success"
   const error = Option.getOrUndefined(Cause.failureOption(exit.cause))
+  if (error instanceof DeadlineExceeded) return cutShort ? "Neutral" : "Failure"
   if (error instanceof AttemptTimeout || transportFailure(error) !== undefined) return "Failure"
   return error instanceof ResponseTooLarge ? "Success" : "Neutral"
 }

@@ -22,9 +22,9 @@ export const capture = (
   limits: { readonly keepBytes: number; readonly readBytes: number; readonly time: number }
 ): Effect.Effect<Body> =>
   Effect.suspend(() => {
-    if (isBodiless(response)) return Effect.succeed(noBody)
+    if (isBodiless(response)) return Effect.as(turn, noBody)
     const sink = new Sink(limits.keepBytes)
-    return read(response, sink, limits.readBytes).pipe(
+    return Effect.interruptible(read(response, sink, limits.readBytes)).pipe(
       Effect.timeoutTo({
         duration: Duration.millis(Math.max(0, limits.time)),
         onSuccess: (complete) => complete,
@@ -41,7 +41,7 @@ export const buffer = (
   maxBytes: number
 ): Effect.Effect<Body, HttpClientError.ResponseError> =>
   Effect.suspend(() => {
-    if (isBodiless(response)) return Effect.succeed(noBody)
+    if (isBodiless(response)) return Effect.as(turn, noBody)
     const sink = new Sink(maxBytes)
     return Effect.map(read(response, sink, maxBytes), (complete) => sink.body(complete))
   })

@@ -6,6 +6,8 @@ import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberId from "effect/FiberId"
 import * as FiberRef from "effect/FiberRef"
 import { constTrue } from "effect/Function"
 import { globalValue } from "effect/GlobalValue"
@@ -21,7 +23,7 @@ import * as RetryBudget from "../RetryBudget.js"
 import * as RetryPolicy from "../RetryPolicy.js"
 import * as Answers from "./answers.js"
 import { BoundedKeys } from "./BoundedKeys.js"
-import { exchange, type Read, readHead, readWhole } from "./exchange.js"
+import { type Call, deadlineExceeded, exchange, type Read, readHead, readWhole } from "./exchange.js"
 import type { ExecuteHeadOptions, Head, Options } from "./model.js"
 import { monotonicNow } from "./monotonic.js"
 import * as Retrying from "./retrying.js"
@@ -60,7 +62,10 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
   const ownPolicy = options.retryPolicy ?? RetryPolicy.make(options.retry)
   const ownTimeout = Duration.decode(options.attemptTimeout ?? defaults.attemptTimeout)
   const deadline = Duration.min(Duration.decode(options.deadline ?? defaults.deadline), DurationText.longest)
-  const correlationHeader = (options.correlationHeader ?? defaults.correlationHeader).toLowerCase()
+  const exchanges = {
+    inner,
+    correlationHeader: (options.correlationHeader ?? defaults.correlationHeader).toLowerCase()
+  }
   const maxKeys = options.maxKeys ?? defaults.maxKeys
   const budget = RetryBudget.settings(options.budget)
   const budgets = new BoundedKeys(maxKeys, () => Ref.unsafeMake(RetryBudget.initial(budget)))
@@ -76,103 +81,96 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
     settings: Partial<ExecuteHeadOptions>
   ): Effect.Effect<Answers.Answer, E | Errors.ResilientHttpClientError, R> =>
     Effect.withFiberRuntime<Answers.Answer, E | Errors.ResilientHttpClientError, R>((fiber) => {
-      const timeout = settings.attemptTimeout === undefined ? ownTimeout : Duration.decode(settings.attemptTimeout)
       const policy = Option.getOrElse(fiber.getFiberRef(RetryPolicy.currentRetryPolicy), () => ownPolicy)
       const key = Option.getOrUndefined(fiber.getFiberRef(currentKey)) ??
         (settings.url === undefined ? undefined : Errors.originOf(settings.url))
-      const call: Call = { key, url: settings.url, attempts: 0, request: undefined }
-
-      const attempt = (correlationId: string) => {
-        // Not the step of the retry loop: what the breaker refused was no request.
-        const n = call.attempts + 1
-        const send = (made: HttpClientRequest.HttpClientRequest) => {
-          call.request = made
-          call.url = made.url
-          call.attempts = n
-          const exchanged = exchange(inner, made, read, {
-            n,
-            timeout,
-            correlationHeader,
+      return Effect.flatMap(CorrelationId.currentOrGenerate, (correlationId) =>
+        Effect.flatMap(monotonicNow, (now) => {
+          const call: Call = {
             correlationId,
-            onAttempt: settings.onAttempt
+            attemptTimeout: settings.attemptTimeout === undefined
+              ? ownTimeout
+              : Duration.decode(settings.attemptTimeout),
+            deadline,
+            deadlineAt: now + Duration.toMillis(deadline),
+            key,
+            url: settings.url,
+            attempts: 0,
+            request: undefined,
+            answer: undefined,
+            cutShort: false,
+            onHead: settings.onHead
+          }
+          const loop = Retrying.run<
+            Answers.Answer,
+            E | Errors.ResilientHttpClientError,
+            Errors.RetryBudgetExhausted,
+            R
+          >(policy, call.deadlineAt, {
+            attempt: () => attempt(call, key, request, read, settings),
+            judgeAnswer: Answers.judgeAnswer,
+            judgeFailure: (error) => Answers.judgeFailure(error, call.request),
+            grant: (last) => grant(call, last),
+            onRetry: (_, delay, last) => logRetry(call, delay, last)
           })
-          return n === 1 ? Effect.zipRight(spend(call), exchanged) : exchanged
-        }
-        return Effect.locally(
-          // Where the key is known, the request is made (and signed) only once its slot is free.
-          key !== undefined
-            ? guard(call, key, Effect.flatMap(request, send))
-            : Effect.flatMap(
-              request,
-              (made) => guard(call, Errors.originOf(made.url), Effect.suspend(() => send(made)))
-            ),
-          currentAttempt,
-          n
-        )
-      }
-
-      const guard = <E2, R2>(call: Call, key: string, effect: Effect.Effect<Answers.Answer, E2, R2>) => {
-        call.key = key
-        const protectedInSlot = slots.withSlot(
-          key,
-          settings.concurrency,
-          breakers.protect(key, effect, Answers.judgeExit)
-        )
-        return slots.wouldWait(key) ? Effect.zipRight(breakers.check(key), protectedInSlot) : protectedInSlot
-      }
-
-      return Effect.flatMap(
-        CorrelationId.currentOrGenerate,
-        (correlationId) =>
-          Effect.flatMap(monotonicNow, (now) =>
-            Retrying.run<
-              Answers.Answer,
-              E | Errors.ResilientHttpClientError,
-              Errors.RetryBudgetExhausted,
-              R
-            >(policy, now + Duration.toMillis(deadline), {
-              attempt: () => attempt(correlationId),
-              judgeAnswer: Answers.judgeAnswer,
-              judgeFailure: (error) => Answers.judgeFailure(error, call.request),
-              grant: (last) => grant(call, last),
-              onRetry: (_, delay, last) =>
-                Effect.annotateLogs(Effect.logWarning("http_retry"), {
-                  url: Errors.safeUrl(call.url ?? ""),
-                  attempt: call.attempts,
-                  delay,
-                  error: Answers.describe(last),
-                  correlationId
-                })
-            }).pipe(
-              // The client below would put the whole URL and all headers into a span of its own.
-              Effect.locally(HttpClient.currentTracerDisabledWhen, constTrue),
-              Effect.timeoutFail({
-                duration: deadline,
-                onTimeout: () =>
-                  new Errors.DeadlineExceeded({
-                    url: Errors.safeUrl(call.url ?? ""),
-                    attempts: call.attempts,
-                    deadline
-                  })
-              }),
-              Effect.mapError((error) =>
-                error instanceof CircuitOpen
-                  ? new CircuitOpen({
-                    key: error.key,
-                    retryAfter: error.retryAfter,
-                    attempts: call.attempts,
-                    url: Errors.safeUrl(call.url ?? error.key)
-                  })
-                  : error
-              )
-            ))
-      )
+          // The client below would put the whole URL and all headers into a span of its own.
+          return Effect.locally(loop, HttpClient.currentTracerDisabledWhen, constTrue)
+        }))
     })
 
+  const attempt = <E, R>(
+    call: Call,
+    key: string | undefined,
+    request: Effect.Effect<HttpClientRequest.HttpClientRequest, E, R>,
+    read: Read,
+    { concurrency, onAttempt }: Partial<ExecuteHeadOptions>
+  ): Effect.Effect<Answers.Answer, E | Errors.ResilientHttpClientError, R> =>
+    Effect.flatMap(monotonicNow, (startedAt) => {
+      const before = call.attempts
+      call.answer = undefined
+      const attempted = Effect.locally(
+        // Where the key is known, the request is made (and signed) only once its slot is free.
+        key !== undefined
+          ? guard(call, key, concurrency, exchange(exchanges, call, read, request))
+          : Effect.flatMap(
+            withinDeadline(call, request),
+            (made) =>
+              guard(call, Errors.originOf(made.url), concurrency, exchange(exchanges, call, read, Effect.succeed(made)))
+          ),
+        currentAttempt,
+        before + 1
+      )
+      return onAttempt === undefined ? attempted : told(attempted, call, before, startedAt, onAttempt)
+    })
+
+  /** In a slot, and if the breaker admits it. */
+  const guard = <E, R>(
+    call: Call,
+    key: string,
+    concurrency: number | undefined,
+    effect: Effect.Effect<Answers.Answer, E, R>
+  ): Effect.Effect<Answers.Answer, E | CircuitOpen | Errors.DeadlineExceeded, R> => {
+    call.key = key
+    const protectedInSlot = slots.withSlot(
+      key,
+      concurrency,
+      { until: call.deadlineAt, onTimeout: () => deadlineExceeded(call) },
+      breakers.protect(
+        key,
+        call.attempts === 0 ? Effect.zipRight(spend(key), effect) : effect,
+        (exit) => Answers.judgeExit(call.answer === undefined ? exit : Exit.succeed(call.answer), call.cutShort)
+      )
+    )
+    return Effect.mapError(
+      slots.wouldWait(key) ? Effect.zipRight(breakers.check(key), protectedInSlot) : protectedInSlot,
+      (error) => error instanceof CircuitOpen ? refused(error, call) : error
+    )
+  }
+
   /** Counts the first request of a call. */
-  const spend = (call: Call): Effect.Effect<void> =>
+  const spend = (key: string): Effect.Effect<void> =>
     Effect.flatMap(monotonicNow, (now) => {
-      const spent = call.key === undefined ? undefined : budgets.get(call.key)
+      const spent = budgets.get(key)
       return spent === undefined ? Effect.void : Ref.update(spent, (state) => RetryBudget.request(state, now))
     })
 
@@ -219,13 +217,58 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
 
 // --- internal
 
-/** What is known of a call so far. */
-interface Call {
-  key: string | undefined
-  url: string | undefined
-  attempts: number
-  request: HttpClientRequest.HttpClientRequest | undefined
+const withinDeadline = <A, E, R>(call: Call, effect: Effect.Effect<A, E, R>) =>
+  Effect.flatMap(monotonicNow, (now) =>
+    Effect.timeoutFail(Effect.interruptible(effect), {
+      duration: Duration.millis(Math.max(0, call.deadlineAt - now)),
+      onTimeout: () => deadlineExceeded(call)
+    }))
+
+/** Tells how an attempt ended, if a request was made. What is told neither holds its slot nor goes by its key. */
+const told = <E, R>(
+  attempt: Effect.Effect<Answers.Answer, E | Errors.ResilientHttpClientError, R>,
+  call: Call,
+  before: number,
+  startedAt: number,
+  onAttempt: NonNullable<ExecuteHeadOptions["onAttempt"]>
+): Effect.Effect<Answers.Answer, E | Errors.ResilientHttpClientError, R> => {
+  const tell = (exit: Exit.Exit<Answers.Answer, E | Errors.ResilientHttpClientError>): Effect.Effect<void> =>
+    call.attempts === before ? Effect.void : Effect.flatMap(monotonicNow, (now) =>
+      Effect.locally(
+        onAttempt({ attempt: call.attempts, duration: now - startedAt, exit }),
+        currentKey,
+        Option.none()
+      ))
+  return attempt.pipe(
+    Effect.onInterrupt(() =>
+      Effect.forkDaemon(
+        Effect.interruptible(tell(call.answer === undefined ? interruption : Exit.succeed(call.answer)))
+      )
+    ),
+    Effect.tapErrorCause((cause) => tell(Exit.failCause(cause))),
+    Effect.tap((answer) => tell(Exit.succeed(answer)))
+  )
 }
+
+const interruption = Exit.interrupt(FiberId.none)
+
+/** `CircuitOpen` as this call sees it. */
+const refused = (error: CircuitOpen, call: Call): CircuitOpen =>
+  new CircuitOpen({
+    key: error.key,
+    retryAfter: error.retryAfter,
+    attempts: call.attempts,
+    url: Errors.safeUrl(call.url ?? error.key)
+  })
+
+const logRetry = (call: Call, delay: number, last: unknown): Effect.Effect<void> =>
+  Effect.annotateLogs(Effect.logWarning("http_retry"), {
+    url: Errors.safeUrl(call.url ?? ""),
+    attempt: call.attempts,
+    delayMs: Math.round(delay),
+    error: Answers.describe(last),
+    correlationId: call.correlationId
+  })
 
 const statusOf = (last: unknown): number | undefined =>
   typeof last === "object" && last !== null && "status" in last && typeof last.status === "number"

@@ -1,5 +1,5 @@
 /**
- * One HTTP request and its answer: the innermost layer of a call, in a span and within the attempt timeout.
+ * One HTTP request and its answer: the innermost layer of a call, in a span and within the time that it has.
  */
 import type * as HttpClient from "@effect/platform/HttpClient"
 import type * as HttpClientError from "@effect/platform/HttpClientError"
@@ -8,13 +8,42 @@ import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Tracer from "effect/Tracer"
+import * as CorrelationId from "../../CorrelationId.js"
 import { defaults } from "../../Defaults.js"
 import * as Errors from "../ResilientHttpClientError.js"
 import * as TransportFailure from "../TransportFailure.js"
 import * as Answers from "./answers.js"
 import * as Body from "./body.js"
-import type { ExecuteHeadOptions, Head } from "./model.js"
+import type { ExecuteHeadOptions } from "./model.js"
 import { monotonicNow } from "./monotonic.js"
+
+/** What is known of a call so far, and what bounds it. */
+export interface Call {
+  readonly correlationId: string
+  readonly attemptTimeout: Duration.Duration
+  readonly deadline: Duration.Duration
+  /** When the deadline passes: monotonic milliseconds. */
+  readonly deadlineAt: number
+  key: string | undefined
+  url: string | undefined
+  /** Requests made. */
+  attempts: number
+  /** The last request that was made. */
+  request: HttpClientRequest.HttpClientRequest | undefined
+  /** The answer to it, from the moment that its head is complete: nothing that happens after that can undo it. */
+  answer: Answers.Answer | undefined
+  /** Whether the deadline left the last attempt so little time that its end says nothing of the other side. */
+  cutShort: boolean
+  readonly onHead: ExecuteHeadOptions["onHead"]
+}
+
+/** Why a call failed whose deadline has passed. */
+export const deadlineExceeded = (call: Call): Errors.DeadlineExceeded =>
+  new Errors.DeadlineExceeded({
+    url: Errors.safeUrl(call.url ?? ""),
+    attempts: call.attempts,
+    deadline: call.deadline
+  })
 
 /** Reads what must be read within the attempt; what it leaves is captured afterwards. */
 export type Read = (
@@ -35,40 +64,30 @@ export const readWhole: Read = (response, url, n) =>
         : Effect.fail(new Errors.ResponseTooLarge({ url, attempts: n, maxBytes: defaults.maxResponseBytes })))
     : Effect.succeed(undefined)
 
-/** One request and its answer, in a span. */
-export const exchange = (
-  inner: HttpClient.HttpClient,
-  request: HttpClientRequest.HttpClientRequest,
+/** What stays the same for all calls of a client. */
+export interface Settings {
+  readonly inner: HttpClient.HttpClient
+  /** In lower case. */
+  readonly correlationHeader: string
+}
+
+/** One request and its answer. */
+export const exchange = <E, R>(
+  settings: Settings,
+  call: Call,
   read: Read,
-  settings: Exchange
-): Effect.Effect<Answers.Answer, Errors.ResilientHttpClientError> =>
+  request: Effect.Effect<HttpClientRequest.HttpClientRequest, E, R>
+): Effect.Effect<Answers.Answer, E | Errors.ResilientHttpClientError, R> =>
   Effect.suspend(() => {
-    const url = Errors.safeUrl(request.url)
     let answer: Answers.Answer | undefined
     return Effect.useSpan(
       "ResilientHttpClient.attempt",
-      {
-        kind: "client",
-        captureStackTrace: false,
-        attributes: {
-          "http.request.method": request.method,
-          "http.request.resend_count": settings.n - 1,
-          "server.address": Errors.originOf(request.url),
-          "url.full": url,
-          correlationId: settings.correlationId
-        }
-      },
-      (span) => {
-        const tagged = HttpClientRequest.setHeaders(request, {
-          [settings.correlationHeader]: request.headers[settings.correlationHeader] ?? settings.correlationId,
-          ...traceParent(span)
-        })
+      { kind: "client", captureStackTrace: false, attributes: { "http.request.resend_count": call.attempts } },
+      (span) =>
         // A span keeps the value that it ends with, and an answer may echo secrets: so it ends with none.
-        return Effect.map(answered(inner, tagged, url, read, settings), (received) => {
-          span.attribute("http.response.status_code", received.status)
+        Effect.map(answered(settings, call, read, request, span), (received) => {
           answer = received
         })
-      }
     ).pipe(
       Effect.flatMap(() =>
         answer === undefined ? Effect.dieMessage("an attempt ended without answer") : Effect.succeed(answer)
@@ -76,71 +95,107 @@ export const exchange = (
     )
   })
 
-/** What surrounds an exchange. */
-export interface Exchange {
-  readonly n: number
-  readonly timeout: Duration.Duration
-  readonly correlationHeader: string
-  readonly correlationId: string
-  readonly onAttempt: ExecuteHeadOptions["onAttempt"]
-}
-
 // --- internal
 
-const answered = (
-  inner: HttpClient.HttpClient,
-  request: HttpClientRequest.HttpClientRequest,
-  url: string,
+const answered = <E, R>(
+  settings: Settings,
+  call: Call,
   read: Read,
-  { n, onAttempt, timeout }: Exchange
-): Effect.Effect<Answers.Answer, Errors.ResilientHttpClientError> =>
+  request: Effect.Effect<HttpClientRequest.HttpClientRequest, E, R>,
+  span: Tracer.Span
+): Effect.Effect<Answers.Answer, E | Errors.ResilientHttpClientError, R> =>
   Effect.flatMap(monotonicNow, (startedAt) => {
-    const attempt = inner.execute(request).pipe(
-      // A client that filters statuses by itself gives the answer inside an error.
-      Effect.catchTag("ResponseError", (error) =>
-        error.reason === "StatusCode" ? Effect.succeed(error.response) : Effect.fail(error)),
-      Effect.flatMap((response) =>
-        Effect.map(read(response, url, n), (body) => ({ response, body }))
-      ),
-      Effect.mapError((error) => error instanceof Errors.ResponseTooLarge ? error : presentable(error, request, n)),
+    const own = Duration.toMillis(call.attemptTimeout)
+    const left = Math.max(0, call.deadlineAt - startedAt)
+    call.cutShort = left < Math.min(own, Duration.toMillis(call.deadline)) / 2
+    return Effect.flatMap(request, (made) => send(settings, call, read, made, span)).pipe(
+      // Time runs out even where the caller can't be interrupted.
+      Effect.interruptible,
       Effect.timeoutFail({
-        duration: timeout,
-        onTimeout: () => new Errors.AttemptTimeout({ url, attempts: n, timeout })
+        duration: Duration.millis(Math.min(own, left)),
+        onTimeout: () =>
+          own <= left
+            ? new Errors.AttemptTimeout({
+              url: Errors.safeUrl(call.url ?? ""),
+              attempts: call.attempts,
+              timeout: call.attemptTimeout
+            })
+            : deadlineExceeded(call)
       }),
-      Effect.flatMap(({ body, response }) =>
-        Effect.map(
-          body === undefined ? captureWithin(response, startedAt + Duration.toMillis(timeout)) : Effect.succeed(body),
-          ({ bytes, complete }): Answers.Answer => ({
-            request,
-            attempts: n,
-            status: response.status,
-            headers: response.headers,
-            body: bytes,
-            complete
-          })
-        )
-      )
+      Effect.flatMap(({ answer, response }) =>
+        answer.complete ? Effect.succeed(answer) : captureInto(answer, response, startedAt + Math.min(own, left))
+      ),
+      Effect.map((answer) => {
+        call.answer = answer
+        return answer
+      })
     )
-    return onAttempt === undefined ? attempt : told(attempt, n, startedAt, onAttempt)
   })
 
-/** Captures what can be had of a body before `until` (monotonic milliseconds), and within the usual bounds. */
-const captureWithin = (response: HttpClientResponse.HttpClientResponse, until: number): Effect.Effect<Body.Body> =>
-  Effect.flatMap(
-    monotonicNow,
-    (now) => Body.capture(response, { ...defaults.capture, time: Math.min(captureTime, until - now) })
+/** Sends a request and waits for the complete head of the answer, and for what `read` wants of the body. */
+const send = (
+  settings: Settings,
+  call: Call,
+  read: Read,
+  made: HttpClientRequest.HttpClientRequest,
+  span: Tracer.Span
+): Effect.Effect<
+  { readonly answer: Answers.Answer; readonly response: HttpClientResponse.HttpClientResponse },
+  Errors.ResilientHttpClientError
+> => {
+  const n = call.attempts + 1
+  const url = Errors.safeUrl(made.url)
+  // A request may bring an id of its own, if it is one.
+  const own = made.headers[settings.correlationHeader]
+  const correlationId = own !== undefined && CorrelationId.isValid(own) ? own : call.correlationId
+  call.attempts = n
+  call.request = made
+  call.url = made.url
+  span.attribute("http.request.method", made.method)
+  span.attribute("server.address", Errors.originOf(made.url))
+  span.attribute("url.full", url)
+  span.attribute("correlationId", correlationId)
+  const request = HttpClientRequest.setHeaders(made, {
+    [settings.correlationHeader]: correlationId,
+    ...traceParent(span)
+  })
+  return settings.inner.execute(request).pipe(
+    // A client that filters statuses by itself gives the answer inside an error.
+    Effect.catchTag(
+      "ResponseError",
+      (error) => error.reason === "StatusCode" ? Effect.succeed(error.response) : Effect.fail(error)
+    ),
+    Effect.flatMap((response) =>
+      Effect.map(read(response, url, n), (body) => {
+        const answer: Answers.Answer = {
+          request,
+          attempts: n,
+          status: response.status,
+          headers: response.headers,
+          body: body?.bytes ?? new Uint8Array(),
+          complete: body?.complete ?? false
+        }
+        span.attribute("http.response.status_code", response.status)
+        call.answer = answer
+        call.onHead?.(answer)
+        return { answer, response }
+      })
+    ),
+    Effect.mapError((error) => error instanceof Errors.ResponseTooLarge ? error : presentable(error, request, n))
   )
+}
 
-const told = <A extends Pick<Head, "headers" | "status">>(
-  attempt: Effect.Effect<A, Errors.ResilientHttpClientError>,
-  n: number,
-  startedAt: number,
-  onAttempt: NonNullable<ExecuteHeadOptions["onAttempt"]>
-): Effect.Effect<A, Errors.ResilientHttpClientError> =>
-  Effect.onExit(
-    attempt,
-    (exit) => Effect.flatMap(monotonicNow, (now) => onAttempt({ attempt: n, duration: now - startedAt, exit }))
-  )
+/** The answer with what can be had of its body before `until` (monotonic milliseconds), and within the usual bounds. */
+const captureInto = (
+  answer: Answers.Answer,
+  response: HttpClientResponse.HttpClientResponse,
+  until: number
+): Effect.Effect<Answers.Answer> =>
+  Effect.flatMap(monotonicNow, (now) =>
+    Effect.map(
+      Body.capture(response, { ...defaults.capture, time: Math.min(captureTime, until - now) }),
+      ({ bytes, complete }) => ({ ...answer, body: bytes, complete })
+    ))
 
 const captureTime = Duration.toMillis(defaults.capture.time)
 

@@ -6,7 +6,6 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as Circuit from "../Circuit.js"
-import type { ResilientHttpClientError } from "../ResilientHttpClientError.js"
 import type * as RetryBudget from "../RetryBudget.js"
 import type * as RetryPolicy from "../RetryPolicy.js"
 
@@ -30,7 +29,12 @@ export interface ExecuteHeadOptions {
   readonly attemptTimeout?: Duration.DurationInput | undefined
   /** In place of the client's limit of requests in flight for the key. */
   readonly concurrency?: number | undefined
-  /** Told how each request ended, before a retry is thought of. A call that the breaker refused made no request. */
+  /** Told of each complete head at once: should the call be stopped while the body is read, it has been an answer all the same. */
+  readonly onHead?: ((head: Pick<Head, "headers" | "status">) => void) | undefined
+  /**
+   * Told how each request ended, before a retry is thought of; its slot is free by then. Where the call is stopped, it is told in the
+   * background. A call that the breaker refused made no request.
+   */
   readonly onAttempt?: ((attempt: AttemptResult) => Effect.Effect<void>) | undefined
 }
 
@@ -40,8 +44,8 @@ export interface AttemptResult {
   readonly attempt: number
   /** Milliseconds. */
   readonly duration: number
-  /** The head, the failure, or an interruption (by the deadline or by the caller). */
-  readonly exit: Exit.Exit<Pick<Head, "headers" | "status">, ResilientHttpClientError>
+  /** The head, the failure (a `ResilientHttpClientError`), or an interruption by the caller. */
+  readonly exit: Exit.Exit<Pick<Head, "headers" | "status">, unknown>
 }
 
 /** All optional; the defaults are those of `defaults`. */

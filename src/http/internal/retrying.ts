@@ -14,6 +14,8 @@ import { monotonicNow } from "./monotonic.js"
 export interface Repeatable {
   /** May the same request be made again? */
   readonly retryable: boolean
+  /** No request was made at all: asking again takes no step of the policy and nothing of the budget, only time. */
+  readonly refused: boolean
   /** Milliseconds that the other side (or the open circuit) wants us to wait at least. */
   readonly retryAfter: number | undefined
 }
@@ -48,15 +50,20 @@ export const run = <A, E, E2, R>(
     failed.retryable
       ? Effect.flatMap(step(policy, state, last), (decision) =>
         decision === undefined ? giveUp : Effect.flatMap(monotonicNow, (now) => {
-          const delay = Math.max(decision.delay, failed.retryAfter ?? 0)
-          return now + delay >= deadlineAt
-            ? giveUp
-            : Effect.zipRight(hooks.grant(last), hooks.onRetry(n, delay, last)).pipe(
-              Effect.zipRight(Effect.sleep(Duration.millis(delay))),
-              Effect.zipRight(Effect.suspend(() =>
-                loop(n + 1, decision.state)
-              ))
+          const floor = failed.retryAfter ?? 0
+          const delay = failed.refused ? floor : Math.max(decision.delay, floor)
+          if (now + delay >= deadlineAt) {
+            return giveUp
+          }
+          const after = Effect.zipRight(
+            Effect.sleep(Duration.millis(delay)),
+            Effect.suspend(() =>
+              loop(n + 1, failed.refused ? state : decision.state)
             )
+          )
+          return failed.refused
+            ? after
+            : Effect.zipRight(Effect.zipRight(hooks.grant(last), hooks.onRetry(n, delay, last)), after)
         }))
       : giveUp
 

@@ -2,16 +2,25 @@
  * How many requests are in flight: in the process, and to one key. A call waits for its key's slot first, so that those
  * that wait for a slow key hold no slot of the process.
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { BoundedKeys } from "./BoundedKeys.js"
+import { monotonicNow } from "./monotonic.js"
 
-/** Runs an effect when a slot is free: of `key` (at most `limit`, the first one seen for a key in use counts), then of the process. */
+/** When a call may no longer wait (monotonic milliseconds), and how it then fails. */
+export interface Patience<E> {
+  readonly until: number
+  readonly onTimeout: () => E
+}
+
 export interface Slots {
-  readonly withSlot: <A, E, R>(
+  /** Runs an effect when a slot is free: of `key` (at most `limit`; the first one seen for a key in use counts), then of the process. */
+  readonly withSlot: <A, E, R, E2>(
     key: string,
     limit: number | undefined,
+    patience: Patience<E2>,
     effect: Effect.Effect<A, E, R>
-  ) => Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E | E2, R>
   /** Whether a call of this key would have to wait. */
   readonly wouldWait: (key: string) => boolean
 }
@@ -21,49 +30,112 @@ export const make = (options: {
   readonly keyConcurrency: number
   readonly maxKeys: number
 }): Slots => {
-  const all: Slot = { semaphore: Effect.unsafeMakeSemaphore(options.concurrency), limit: options.concurrency, users: 0 }
-  const keys = new BoundedKeys<{ slot: Slot | undefined }>(options.maxKeys, () => ({ slot: undefined }))
+  const all = new Places(options.concurrency)
+  const keys = new BoundedKeys<{ places: Places | undefined }>(
+    options.maxKeys,
+    () => ({ places: undefined }),
+    ({ places }) => places?.idle === false
+  )
 
-  const within = <A, E, R>(slot: Slot, effect: Effect.Effect<A, E, R>, after: () => void): Effect.Effect<A, E, R> =>
-    Effect.acquireUseRelease(
-      Effect.sync(() => {
-        slot.users++
-      }),
-      () => slot.semaphore.withPermits(1)(effect),
-      () =>
-        Effect.sync(() => {
-          slot.users--
-          after()
-        })
-    )
+  const placesOf = (key: string, limit: number): Places | undefined => {
+    const entry = keys.get(key)
+    if (entry === undefined) return undefined
+    if (entry.places === undefined || (entry.places.idle && entry.places.limit !== limit)) {
+      entry.places = new Places(limit)
+    }
+    return entry.places
+  }
 
   return {
-    withSlot: (key, limit = options.keyConcurrency, effect) =>
+    withSlot: (key, limit = options.keyConcurrency, patience, effect) =>
       Effect.suspend(() => {
-        const process = within(all, effect, nothing)
-        const entry = keys.get(key)
-        if (entry === undefined) return process
-        if (entry.slot === undefined || (entry.slot.users === 0 && entry.slot.limit !== limit)) {
-          entry.slot = { semaphore: Effect.unsafeMakeSemaphore(limit), limit, users: 0 }
-        }
-        const slot = entry.slot
-        keys.pin(key)
-        return within(slot, process, () => {
-          if (slot.users === 0) keys.unpin(key)
-        })
+        const inProcess = within(all, patience, effect)
+        const places = placesOf(key, limit)
+        return places === undefined ? inProcess : within(places, patience, inProcess)
       }),
-    wouldWait: (key) => all.users >= all.limit || isFull(keys.find(key)?.slot)
+    wouldWait: (key) => all.full || keys.find(key)?.places?.full === true
   }
 }
 
 // --- internal
 
-interface Slot {
-  readonly semaphore: Effect.Semaphore
-  readonly limit: number
-  users: number
+const within = <A, E, R, E2>(
+  places: Places,
+  patience: Patience<E2>,
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E | E2, R> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.suspend(() => {
+      const ticket = places.enter()
+      const begin = Effect.ensuring(restore(effect), Effect.sync(() => places.leave(ticket)))
+      if (ticket.granted) return begin
+      return Effect.flatMap(monotonicNow, (now) =>
+        // The timer may fire in the very moment of the grant: what counts is the ticket.
+        restore(
+          Effect.timeoutOption(Effect.interruptible(ticket.wait), Duration.millis(Math.max(0, patience.until - now)))
+        ).pipe(
+          Effect.onInterrupt(() => Effect.sync(() => places.leave(ticket))),
+          Effect.flatMap((): Effect.Effect<A, E | E2, R> => {
+            if (ticket.granted) return begin
+            places.leave(ticket)
+            return Effect.failSync(patience.onTimeout)
+          })
+        ))
+    })
+  )
+
+/** A turn in the queue. */
+class Ticket {
+  granted = false
+  private resume: ((effect: Effect.Effect<void>) => void) | undefined
+
+  readonly wait: Effect.Effect<void> = Effect.async((resume) => {
+    if (this.granted) resume(Effect.void)
+    else this.resume = resume
+  })
+
+  grant(): void {
+    this.granted = true
+    this.resume?.(Effect.void)
+  }
 }
 
-const isFull = (slot: Slot | undefined): boolean => slot !== undefined && slot.users >= slot.limit
+/** A number of places, given out first come, first served. */
+class Places {
+  readonly limit: number
+  private taken = 0
+  private readonly waiting = new Set<Ticket>()
 
-const nothing = (): void => {}
+  constructor(limit: number) {
+    this.limit = Math.max(1, limit)
+  }
+
+  /** A ticket, granted at once if there is a place. */
+  enter(): Ticket {
+    const ticket = new Ticket()
+    if (this.taken < this.limit) {
+      this.taken++
+      ticket.grant()
+    } else this.waiting.add(ticket)
+    return ticket
+  }
+
+  /** Gives a ticket back, granted or not; its place goes to the next in the queue. */
+  leave(ticket: Ticket): void {
+    if (this.waiting.delete(ticket)) return
+    const [next] = this.waiting
+    if (next === undefined) this.taken--
+    else {
+      this.waiting.delete(next)
+      next.grant()
+    }
+  }
+
+  get full(): boolean {
+    return this.taken >= this.limit
+  }
+
+  get idle(): boolean {
+    return this.taken === 0
+  }
+}

@@ -4,12 +4,14 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Metric from "effect/Metric"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import * as Metrics from "../../Metrics.js"
 
 /** Work that goes on behind its caller. */
 export interface Background {
-  /** Starts an effect in the background; `lost` runs in its place if it can't even begin before the end. */
+  /** Starts an effect in the background; `lost` runs when it was interrupted, be it before it could begin. */
   readonly start: (
     effect: Effect.Effect<unknown>,
     whenFull: "refuse" | "wait",
@@ -29,7 +31,7 @@ export const make = (
 
     const giveBack = Effect.suspend(() => {
       taken--
-      return places.release(1)
+      return Effect.zipRight(Metric.modify(Metrics.backgroundQueue, -1), places.release(1))
     })
 
     yield* Effect.addFinalizer(() =>
@@ -46,14 +48,10 @@ export const make = (
     const fork = (effect: Effect.Effect<unknown>, lost: Effect.Effect<void>): Effect.Effect<void, DispatcherClosed> =>
       Effect.suspend(() => {
         taken++
+        Metrics.backgroundQueue.unsafeModify(1, [])
         if (closed) return Effect.zipRight(giveBack, Effect.fail(new DispatcherClosed()))
-        let begun = false
-        return Effect.suspend(() => {
-          begun = true
-          return effect
-        }).pipe(
-          Effect.interruptible,
-          Effect.onInterrupt(() => begun ? Effect.void : lost),
+        return Effect.interruptible(effect).pipe(
+          Effect.onInterrupt(() => lost),
           Effect.ensuring(giveBack),
           Effect.forkDaemon,
           Effect.map((fiber) => {

@@ -1,0 +1,26 @@
+/** What identifies an event in a log line, as far as it can be told of one that could not be used: its type and its ids. */
+export const describeEvent = (event: object): Readonly<Record<string, string>> => {
+  const shown: Record<string, string> = {}
+  for (const [name, candidates] of names) {
+    for (const candidate of candidates) {
+      const value: unknown = Reflect.get(event, candidate)
+      if (typeof value === "string" && plain.test(value)) {
+        shown[name] = value
+        break
+      }
+    }
+  }
+  return shown
+}
+
+// --- internal
+
+const names: ReadonlyArray<readonly [string, ReadonlyArray<string>]> = [
+  ["eventType", ["_tag", "type"]],
+  ["messageId", ["id"]],
+  ["aggregateId", ["aggregateId"]],
+  ["correlationId", ["correlationId"]]
+]
+
+/** Nothing that could break a log line. */
+const plain = /^[\w.:-]{1,128}$/
