@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Metric from "effect/Metric"
+import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
 import * as CircuitBreakers from "../../src/http/CircuitBreakers.js"
 import * as Metrics from "../../src/Metrics.js"
@@ -43,6 +44,51 @@ describe("CircuitBreakers", () => {
       const service = yield* breakers({})
       expect(yield* service.protect("a", Effect.succeed(1))).toBe(1)
       expect(yield* Effect.flip(service.protect("a", Effect.fail("no")))).toBe("no")
+    }))
+
+  it.effect("a key with a call under way is not evicted: its failure is not forgotten", () =>
+    Effect.gen(function*() {
+      const service = yield* breakers({ consecutiveFailures: 1, maxKeys: 2 })
+      const call = yield* Effect.fork(Effect.exit(service.protect("a", Effect.delay(Effect.fail("no"), "1 second"))))
+      yield* TestClock.adjust(0)
+      for (const key of ["b", "c", "d"]) yield* service.protect(key, Effect.void)
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(call)
+      expect(yield* nameOf(service)).toBe("Open")
+      expect(yield* service.size).toBe(2)
+    }))
+
+  it.effect("a key may be isolated when no place is left, and is gone when released", () =>
+    Effect.gen(function*() {
+      const service = yield* breakers({ consecutiveFailures: 1, maxKeys: 1 })
+      yield* Effect.exit(service.protect("a", Effect.fail("no")))
+      yield* Effect.gen(function*() {
+        yield* service.isolate("victim")
+        expect((yield* Effect.flip(service.protect("victim", Effect.void)))._tag).toBe("CircuitOpen")
+      }).pipe(Effect.scoped)
+      yield* service.protect("victim", Effect.void)
+      expect(yield* service.overflow).toBe(0)
+    }))
+
+  it.effect("a half-open circuit whose time ran out tells that it was open in between", () =>
+    Effect.gen(function*() {
+      const service = yield* breakers({
+        consecutiveFailures: 1,
+        breakDuration: () => "1 second",
+        maxHalfOpen: "1 second"
+      })
+      const seen: Array<string> = []
+      yield* Effect.fork(
+        Stream.runForEach(service.changes, ({ from, to }) => Effect.sync(() => seen.push(`${from}→${to}`)))
+      )
+      yield* TestClock.adjust(0)
+      yield* Effect.exit(service.protect("a", Effect.fail("no")))
+      yield* TestClock.adjust("1 second")
+      yield* Effect.fork(service.protect("a", Effect.never))
+      yield* TestClock.adjust("2 seconds")
+      yield* Effect.fork(service.protect("a", Effect.never))
+      yield* TestClock.adjust(0)
+      expect(seen).toEqual(["Closed→Open", "Open→HalfOpen", "HalfOpen→Open", "Open→HalfOpen"])
     }))
 
   it.effect("what it protects stays interruptible", () =>

@@ -337,6 +337,15 @@ describe("configuration", () => {
       expect(times).toEqual([0, 3000, 7000])
     }))
 
+  it.effect("layerFromEnv: an override that is undefined overrides nothing", () =>
+    Effect.gen(function*() {
+      const { times } = yield* timesFrom(
+        { WEBHOOKS_TIMEOUT: "1s", WEBHOOKS_MAX_RETRIES: "0" },
+        { retry: { maxRetries: undefined }, attemptTimeout: undefined }
+      )
+      expect(times).toEqual([0])
+    }))
+
   for (
     const [name, values] of [
       ["WEBHOOKS_MAX_RETRIES", ["-1", "1.5", "many", "101", "Infinity"]],

@@ -312,6 +312,13 @@ describe("case 7: discarded bodies", () => {
     }
   }
 
+  it.scopedLive("answers without a body in sequence: one connection in all", () =>
+    Effect.gen(function*() {
+      const peer = yield* httpPeer((_, response) => response.writeHead(204).end())
+      for (let i = 0; i < 10; i++) expect((yield* head(peer.url)).status).toBe(204)
+      expect(peer.connections()).toBe(1)
+    }).pipe(Effect.provide(real())))
+
   it.scopedLive("five attempts of one call: one connection in all", () =>
     Effect.gen(function*() {
       const peer = yield* sized(48 * 1024, 503)
