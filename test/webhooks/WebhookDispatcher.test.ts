@@ -19,6 +19,7 @@ import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
 import { inspect } from "node:util"
 import * as CorrelationId from "../../src/CorrelationId.js"
+import * as CircuitBreakers from "../../src/http/CircuitBreakers.js"
 import * as ResilientHttpClient from "../../src/http/ResilientHttpClient.js"
 import * as Metrics from "../../src/Metrics.js"
 import * as Endpoint from "../../src/webhooks/Endpoint.js"
@@ -476,17 +477,23 @@ describe("a host's hooks", () => {
   })
 
   it.effect("onAttempt may use the same client: it holds no slot and goes by its own key", () => {
-    const client = Layer.provideMerge(ResilientHttpClient.layer(), testing.scriptedClient([200]))
+    const client = Layer.provideMerge(
+      ResilientHttpClient.layer({ breaker: { consecutiveFailures: 1 }, retry: { maxRetries: 0 } }),
+      testing.scriptedClient({ [a]: [200], "*": [503] })
+    )
     return Effect.gen(function*() {
       const http = yield* ResilientHttpClient.ResilientHttpClient
       const report = yield* dispatched().pipe(
         Effect.provide(WebhookDispatcher.layer({
           onAttempt: () => Effect.ignore(http.postJson("https://audit.example.com/", {}))
         })),
-        Effect.provide(WebhookConfig.layer({ OrderPlaced: [{ url: a, maxConcurrency: 1 }] }))
+        Effect.provide(WebhookConfig.layer({ OrderPlaced: [{ id: "a", url: a, maxConcurrency: 1 }] }))
       )
       expect(report.deliveries).toMatchObject([{ outcome: "delivered", duration: 0 }])
       expect((yield* requests).map(({ url }) => url)).toEqual([a, "https://audit.example.com/"])
+      const breakers = yield* CircuitBreakers.CircuitBreakers
+      expect((yield* breakers.state("a")).name).toBe("Closed")
+      expect((yield* breakers.state("https://audit.example.com")).name).toBe("Open")
     }).pipe(Effect.provide(client))
   })
 })
