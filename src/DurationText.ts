@@ -25,13 +25,22 @@ export const parse = (text: string): Option.Option<Duration.Duration> => {
   return Duration.lessThanOrEqualTo(duration, longest) ? Option.some(duration) : Option.none()
 }
 
-/** A duration from the configuration, in the forms of `parse`. */
-export const config = (name: string): Config.Config<Duration.Duration> =>
-  Config.mapOrFail(Config.string(name), (text) =>
-    Option.match(parse(text), {
-      onNone: () => Either.left(ConfigError.InvalidData([], `must be ${allowed}`)),
-      onSome: Either.right
-    }))
+/** A duration from the configuration, in the forms of `parse`; `least` is the shortest that is allowed (default: zero). */
+export const config = (
+  name: string,
+  options?: { readonly least?: Duration.DurationInput | undefined }
+): Config.Config<Duration.Duration> => {
+  const least = Duration.decode(options?.least ?? Duration.zero)
+  const bound = Duration.greaterThan(least, Duration.zero) ? ` and at least ${Duration.format(least)}` : ""
+  return Config.mapOrFail(
+    Config.string(name),
+    (text) =>
+      Option.match(Option.filter(parse(text), Duration.greaterThanOrEqualTo(least)), {
+        onNone: () => Either.left(ConfigError.InvalidData([], `must be ${allowed}${bound}`)),
+        onSome: Either.right
+      })
+  )
+}
 
 // --- internal
 

@@ -65,9 +65,21 @@ describe("DurationText", () => {
           ConfigProvider.fromMap(new Map([["PATIENCE", value]]))
         )
       expect(Duration.toMillis(yield* from("1.5s"))).toBe(1500)
+      expect(Duration.toMillis(yield* from("0s"))).toBe(0)
       const error = yield* Effect.flip(from("canary"))
       expect(String(error)).toContain("PATIENCE")
       expect(String(error)).toContain(DurationText.allowed)
       expect(String(error)).not.toContain("canary")
+    }))
+
+  it.effect("config: refuses what is shorter than the least", () =>
+    Effect.gen(function*() {
+      const from = (value: string) =>
+        Effect.withConfigProvider(
+          DurationText.config("PATIENCE", { least: "1 milli" }),
+          ConfigProvider.fromMap(new Map([["PATIENCE", value]]))
+        )
+      expect(Duration.toMillis(yield* from("1ms"))).toBe(1)
+      for (const value of ["0s", "0.5ms"]) expect(String(yield* Effect.flip(from(value)))).toContain("at least 1ms")
     }))
 })

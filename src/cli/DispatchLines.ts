@@ -2,34 +2,17 @@
  * How `dispatch` shows what became of events: a line for a person, or a JSON object.
  */
 import type { DeliveryReport } from "../webhooks/WebhookSender.js"
-import { visible } from "./Visible.js"
+import { jsonText, visible } from "./Visible.js"
 
 /** A result of `dispatch`. */
 export type Result =
-  | { readonly _tag: "Delivery"; readonly report: Delivery }
+  | { readonly _tag: "Delivery"; readonly report: DeliveryReport }
   | { readonly _tag: "Unrouted"; readonly messageId: string; readonly eventType: string }
   | { readonly _tag: "Invalid"; readonly line: number; readonly error: string }
 
-/** What is shown of a delivery. */
-export type Delivery =
-  & Pick<
-    DeliveryReport,
-    | "attempts"
-    | "class"
-    | "correlationId"
-    | "duration"
-    | "endpointId"
-    | "eventType"
-    | "messageId"
-    | "outcome"
-    | "status"
-    | "url"
-  >
-  & { readonly error: { readonly message: string } | undefined }
-
 /** The result as one line, with its line feed. */
 export const render = (result: Result, json: boolean): string =>
-  json ? `${JSON.stringify(toJson(result))}\n` : `${toText(result)}\n`
+  json ? `${jsonText(toJson(result))}\n` : `${toText(result)}\n`
 
 // --- internal
 

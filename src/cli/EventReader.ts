@@ -110,8 +110,9 @@ const makeLines = (firstLine: number, marked: boolean): EventReader => {
     held = undefined
     if (current.overflow) return
     const item = JsonText.parse(joined(current.lines), current.line)
-    if (item._tag === "Value") emit(item)
-    else release(current)
+    if (item._tag === "Invalid" && (item.error === JsonText.notJson || item.error === JsonText.notUtf8)) {
+      release(current)
+    } else emit(item)
   }
 
   const release = (current: Held) => {

@@ -29,9 +29,11 @@ Results, with --json one object a line:
   nobody wants it     {"messageId","eventType","outcome":"unrouted"}
   not an event        {"line":N,"outcome":"invalid","error"}
   wrong configuration {"errors":[{"path","message"}]}
+  any other error     {"errors":[{"message"}]}
 
-Ctrl-C stops taking events; what is in flight has ${defaults.grace} to end. What is then still under way is reported as failed with class
-interrupted, and the line from which nothing was sent is named on stderr. A second Ctrl-C ends at once.`,
+Ctrl-C stops taking events and begins no request any more; requests in flight have ${defaults.grace} to end. What was stopped is
+reported as failed with class interrupted (with 0 attempts: not sent), and the line from which nothing was sent is named on
+stderr. A second Ctrl-C ends at once.`,
     examples(
       "effect-webhooks dispatch events.ndjson",
       "tail -f events.ndjson | effect-webhooks dispatch --json -",
@@ -50,7 +52,8 @@ Results, with --json one object a line:
   the first line      {"listening":"http://127.0.0.1:PORT"}
   a request           {"method","path","headers","body","signature":"valid"|"unsigned"|"invalid","reason"?}
   A body that isn't UTF-8 has its bytes in "bodyBase64" as well. Reasons: those of verify, no-secret (signed, but there is
-  no secret to check it with) and body-too-large (over 1 MiB: answered 413, "body" is empty).`,
+  no secret to check it with), body-too-large (over 1 MiB: answered 413, "body" is empty) and incomplete (the request broke
+  off; "body" is what came). What isn't HTTP at all is a line on stderr.`,
     examples(
       "effect-webhooks listen --port 3000 --secret whsec_...",
       "effect-webhooks listen --respond 503,503,200 --delay 2s"
@@ -88,7 +91,7 @@ export const configCheck = (): string =>
   blocks(
     `Lists the endpoints of the configuration; every error in it is a line on stderr, and the exit code 2.
 With --json an object a line: {"id","url","events","enabled","signed":"signed"|"unsigned"|"weak"} (the URL without its
-query), or {"errors":[{"path","message"}]}.`,
+query; secrets that have expired don't count), or {"errors":[{"path","message"}]}.`,
     examples("effect-webhooks config check", "WEBHOOKS_CONFIG_FILE=webhooks.json effect-webhooks config check --json"),
     environment(...Object.keys(variables).filter((name) => name !== "WEBHOOKS_SECRET" && name !== "NO_COLOR"))
   )
@@ -98,7 +101,8 @@ export const secretGenerate = (): string =>
   blocks(
     `Prints a fresh secret: whsec_... (hmac), or whsk_... and, on a second line, its public key whpk_... (ed25519).
 With --json: {"kind","secret","publicKey"?}.`,
-    examples("effect-webhooks secret generate", "effect-webhooks secret generate --kind ed25519 --json")
+    examples("effect-webhooks secret generate", "effect-webhooks secret generate --kind ed25519 --json"),
+    "Environment: nothing of it is read, nor is a .env file."
   )
 
 // --- internal

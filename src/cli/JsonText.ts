@@ -2,6 +2,8 @@
  * The bytes of one JSON value and what they mean, bounded and with our own words for what is wrong (those of `JSON.parse` quote the input).
  */
 
+import * as JsonLosses from "./JsonLosses.js"
+
 /** A value, or why there is none, and the line (from 1) on which it begins. */
 export type Item =
   | { readonly _tag: "Value"; readonly line: number; readonly value: unknown }
@@ -31,11 +33,14 @@ export const parse = (bytes: Uint8Array, line: number): Item => {
   } catch {
     return invalid(line, notUtf8)
   }
+  let value: unknown
   try {
-    return { _tag: "Value", line, value: JSON.parse(text) }
+    value = JSON.parse(text)
   } catch {
     return invalid(line, notJson)
   }
+  const lost = JsonLosses.find(text)
+  return lost === undefined ? { _tag: "Value", line, value } : invalid(line, lost)
 }
 
 /** The bytes of a value that comes in pieces; beyond `maxBytes` they are no longer kept. */

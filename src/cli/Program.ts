@@ -42,15 +42,15 @@ type Action = Effect.Effect<number, CliError.CliError>
 
 const define = (shown: Array<string>, choose: (action: Action) => void): Command => {
   // A command is chosen while the arguments are read, and run afterwards, so that loading it isn't under way when one of them is wrong.
-  const load = <M>(module: () => Promise<M>, run: (module: M) => Action) =>
-    choose(withEnvironment(Effect.flatMap(Effect.promise(module), run)))
+  const load = <M>(json: boolean | undefined, module: () => Promise<M>, run: (module: M) => Action) =>
+    choose(withErrors(json, withEnvironment(Effect.flatMap(Effect.promise(module), run))))
 
   const root = new Command("effect-webhooks")
     .description("Delivers events to webhook endpoints: signed, traced, retried.")
     .exitOverride()
     .configureOutput({ writeOut: (text) => shown.push(text), writeErr: () => undefined })
     .helpOption("-h, --help", "show this help")
-    .helpCommand("help [command]", "show the help of a command")
+    .helpCommand(false)
     .version(version, "-V, --version", "print the version")
     .addHelpText("after", Help.root)
 
@@ -61,7 +61,11 @@ const define = (shown: Array<string>, choose: (action: Action) => void): Command
     .addOption(jsonOption())
     .addHelpText("after", Help.dispatch)
     .action((file: string | undefined, options: Partial<Dispatch.Options>) =>
-      load(() => import("./commands/Dispatch.js"), ({ run }) => run({ json: options.json === true }, file))
+      load(
+        options.json,
+        () => import("./commands/Dispatch.js"),
+        ({ run }) => run({ json: options.json === true }, file)
+      )
     )
 
   root.command("listen")
@@ -79,6 +83,7 @@ const define = (shown: Array<string>, choose: (action: Action) => void): Command
     .addHelpText("after", Help.listen)
     .action((options: Partial<Listen.Options> & Pick<Listen.Options, "port" | "respond">) =>
       load(
+        options.json,
         () => import("./commands/Listen.js"),
         ({ run }) => run({ secret: [], delay: undefined, ...options, json: options.json === true })
       )
@@ -95,6 +100,7 @@ const define = (shown: Array<string>, choose: (action: Action) => void): Command
     .addHelpText("after", Help.sign)
     .action((file: string | undefined, options: Partial<Sign.Options> & Pick<Sign.Options, "id" | "timestamp">) =>
       load(
+        options.json,
         () => import("./commands/Sign.js"),
         ({ run }) => run({ secret: [], ...options, json: options.json === true }, file)
       )
@@ -120,6 +126,7 @@ const define = (shown: Array<string>, choose: (action: Action) => void): Command
     .addHelpText("after", Help.verify)
     .action((file: string | undefined, options: Partial<Verify.Options>) =>
       load(
+        options.json,
         () => import("./commands/Verify.js"),
         ({ run }) =>
           run(
@@ -129,17 +136,21 @@ const define = (shown: Array<string>, choose: (action: Action) => void): Command
       )
     )
 
-  const config = group(root, "config", "look at the configuration")
+  const config = group(root, "config", "look at the configuration", Help.configCheck)
   config.command("check")
     .summary("decode the configuration and list the endpoints")
     .description("Decodes the configuration and lists the endpoints.")
     .addOption(jsonOption())
     .addHelpText("after", Help.configCheck)
     .action((options: Partial<ConfigCheck.Options>) =>
-      load(() => import("./commands/ConfigCheck.js"), ({ run }) => run({ json: options.json === true }))
+      load(
+        options.json,
+        () => import("./commands/ConfigCheck.js"),
+        ({ run }) => run({ json: options.json === true })
+      )
     )
 
-  const secret = group(root, "secret", "make secrets")
+  const secret = group(root, "secret", "make secrets", Help.secretGenerate)
   secret.command("generate")
     .summary("print a fresh secret")
     .description("Prints a fresh secret.")
@@ -147,8 +158,27 @@ const define = (shown: Array<string>, choose: (action: Action) => void): Command
     .addOption(jsonOption())
     .addHelpText("after", Help.secretGenerate)
     .action((options: Partial<SecretGenerate.Options> & Pick<SecretGenerate.Options, "kind">) =>
-      load(() => import("./commands/SecretGenerate.js"), ({ run }) => run({ ...options, json: options.json === true }))
+      // Nothing of the environment is needed, so a `.env` that can't be read is none of its business.
+      choose(withErrors(
+        options.json,
+        Effect.flatMap(
+          Effect.promise(() => import("./commands/SecretGenerate.js")),
+          ({ run }) => run({ ...options, json: options.json === true })
+        )
+      ))
     )
+
+  root.command("help")
+    .summary("show the help of a command")
+    .description("Shows the help of a command.")
+    .argument("[COMMAND...]", "the command, such as: config check")
+    .action((names: ReadonlyArray<string>) => {
+      let command: Command | undefined = root
+      for (const name of names) command = command?.commands.find((one) => one.name() === name)
+      if (command === undefined) return choose(Effect.fail(CliError.usage(unknownCommand(names.join(" ")))))
+      command.outputHelp()
+      choose(Effect.as(Stdio.write(shown.join("")), CliError.exitCodes.done))
+    })
 
   return root
 }
@@ -156,8 +186,18 @@ const define = (shown: Array<string>, choose: (action: Action) => void): Command
 const missingCommand = "a command is missing; `effect-webhooks --help` lists them"
 const maxSeconds = 9_999_999_999
 
-const group = (root: Command, name: string, description: string): Command =>
+/** With `--json` a failure is an object on stdout, too. */
+const withErrors = (json: boolean | undefined, action: Action): Action =>
+  json !== true ? action : Effect.mapError(action, (error) =>
+    error.json !== undefined ? error : new CliError.CliError({
+      exitCode: error.exitCode,
+      lines: error.lines,
+      json: { errors: error.lines.map((message) => ({ message })) }
+    }))
+
+const group = (root: Command, name: string, description: string, help: () => string): Command =>
   root.command(name)
+    .addHelpText("after", help)
     .description(`${description[0]!.toUpperCase()}${description.slice(1)}.`)
     .summary(description)
     .helpCommand(false)
@@ -185,11 +225,26 @@ const statuses = (text: string): ReadonlyArray<number> =>
     return status
   })
 
-// One line, whatever the parser says: its hints come on a line of their own. What stands behind a `=` may be a secret.
+// One line, whatever the parser says: its hints come on a line of their own. Values and words that nobody knows may be secrets.
 const usageMessage = (error: CommanderError): string => {
   if (error.code === "commander.help") return missingCommand
-  const text = error.code === "commander.unknownOption"
-    ? error.message.replace(/=[^]*?(?='(?:\n|$))/, "")
-    : error.message
-  return visible(text.replace(/^error: /, "").replace(/\n/g, " "), 300)
+  const text = error.message.replace(/^error: /, "")
+  const [, hint = ""] = /(?:\n)(\(Did you mean [a-z, -]+\?\))$/.exec(text) ?? []
+  switch (error.code) {
+    case "commander.unknownCommand":
+      return `${unknownCommand(/^unknown command '([^]*?)'(?:\n|$)/.exec(text)?.[1] ?? "")} ${hint}`.trim()
+    case "commander.unknownOption": {
+      const option = /^unknown option '(-[^-=]|--[a-z][a-z-]{0,30}(?=[='\n]))/i.exec(text)?.[1]
+      return `unknown option${option === undefined ? "" : ` '${visible(option)}'`} ${hint}`.trim()
+    }
+    case "commander.invalidArgument":
+      return visible(text.replace(/ argument '[^]*' is invalid\. /, " is invalid. "), 300)
+    default:
+      return visible(text.replace(/\n/g, " "), 300)
+  }
 }
+
+const unknownCommand = (word: string): string =>
+  /^[a-z][a-z -]{0,30}$/i.test(word)
+    ? `unknown command '${word}'`
+    : "unknown command; `effect-webhooks --help` lists them"

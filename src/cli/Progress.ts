@@ -5,6 +5,7 @@ import cliProgress from "cli-progress"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { variable } from "./Environment.js"
+import * as Stdio from "./Stdio.js"
 
 /** What has been counted so far. */
 export interface Counts {
@@ -21,8 +22,6 @@ export interface Progress {
   readonly update: (bytes: number) => void
   /** Takes the progress line away. */
   readonly end: () => void
-  /** Runs a write to stdout without the progress line in its way. */
-  readonly around: <A, E>(write: Effect.Effect<A, E>) => Effect.Effect<A, E>
 }
 
 /**
@@ -40,7 +39,7 @@ export const make = (
 
 // --- internal
 
-const none: Progress = { update: () => undefined, end: () => undefined, around: (write) => write }
+const none: Progress = { update: () => undefined, end: () => undefined }
 
 const onTerminal = (counts: Readonly<Counts>, total: number | undefined): Effect.Effect<Progress, never, Scope.Scope> =>
   Effect.acquireRelease(
@@ -53,26 +52,28 @@ const onTerminal = (counts: Readonly<Counts>, total: number | undefined): Effect
         clearOnComplete: true,
         gracefulExit: false,
         barsize: 24,
-        // The lines on stdout clear this one away; what the terminal is set to stays.
+        // Other lines clear this one away, and it is drawn again below them.
         forceRedraw: true,
-        linewrap: null
+        // Cut to the terminal's width by the library: a terminal told not to wrap would stay so when the process is killed.
+        linewrap: true
       })
       const payload = () => ({
         events: counts.events,
         delivered: counts.delivered,
         failed: counts.failed + counts.rejected + counts.invalid
       })
+      Stdio.setOverlay(() => process.stderr.write("\r\u001b[2K"))
       bar.start(total ?? 1, 0, payload())
-      return { bar, payload }
+      const end = () => {
+        bar.stop()
+        Stdio.setOverlay(undefined)
+      }
+      return { bar, end, payload }
     }),
-    ({ bar }) => Effect.sync(() => bar.stop())
-  ).pipe(Effect.map(({ bar, payload }): Progress => ({
+    ({ end }) => Effect.sync(end)
+  ).pipe(Effect.map(({ bar, end, payload }): Progress => ({
     update: (bytes) => bar.update(total === undefined ? 0 : Math.min(bytes, total), payload()),
-    end: () => bar.stop(),
-    around: (write) =>
-      process.stdout.isTTY
-        ? Effect.zipRight(Effect.sync(() => process.stderr.write("\r\u001b[2K")), write)
-        : write
+    end
   })))
 
 // At its end cli-progress takes the cursor back to where it was at the beginning; the lines on stdout have moved on since.

@@ -14,7 +14,12 @@ import { visible } from "./Visible.js"
  * foresaw is one line that asks for a report, and exit code 1.
  */
 export const runMain = (effect: Effect.Effect<number, CliError.CliError>): void => {
-  const surprise = (error: unknown) => end(report(unforeseen(error)))
+  let surprised = false
+  const surprise = (error: unknown) => {
+    if (surprised) return
+    surprised = true
+    end(report(unforeseen(error)))
+  }
   process.on("uncaughtException", surprise)
   process.on("unhandledRejection", surprise)
   end(

@@ -13,9 +13,11 @@ import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import type * as Scope from "effect/Scope"
 import * as ResilientHttpClient from "../http/ResilientHttpClient.js"
+import * as RetryPolicy from "../http/RetryPolicy.js"
 import * as WebhookConfig from "../webhooks/WebhookConfig.js"
 import * as CliError from "./CliError.js"
 import { variable } from "./Environment.js"
+import * as Stdio from "./Stdio.js"
 import { visible } from "./Visible.js"
 
 /** The settings, decoded. */
@@ -28,7 +30,11 @@ export interface Settings {
  * Decodes the settings. Any error fails with exit code 2: a line each on stderr, and `{"errors":[{"path","message"}]}` for `--json`.
  */
 export const load = (
-  options: { readonly json: boolean },
+  options: {
+    readonly json: boolean
+    /** Changes the retry policy that the settings give. */
+    readonly retryPolicy?: ((policy: RetryPolicy.RetryPolicy) => RetryPolicy.RetryPolicy) | undefined
+  },
   httpClient: Layer.Layer<HttpClient.HttpClient>
 ): Effect.Effect<Settings, CliError.CliError, Scope.Scope> =>
   Effect.gen(function*() {
@@ -37,7 +43,7 @@ export const load = (
     const [config, client] = yield* Effect.provide(
       Effect.all([
         Effect.either(Layer.build(Layer.provide(WebhookConfig.layerFromEnv(), NodeFileSystem.layer))),
-        Effect.either(Layer.build(Layer.provide(ResilientHttpClient.layerFromEnv(), httpClient)))
+        Effect.either(Layer.build(Layer.provide(clientLayer(options.retryPolicy), httpClient)))
       ]),
       logger
     )
@@ -69,6 +75,12 @@ interface Problem {
   readonly path: string
   readonly message: string
 }
+
+const clientLayer = (change: (policy: RetryPolicy.RetryPolicy) => RetryPolicy.RetryPolicy = (policy) => policy) =>
+  Layer.unwrapEffect(Effect.map(
+    ResilientHttpClient.optionsFromEnv,
+    (options) => ResilientHttpClient.layer({ ...options, retryPolicy: change(RetryPolicy.make(options.retry)) })
+  ))
 
 const levels: Readonly<Record<string, LogLevel.LogLevel>> = {
   all: LogLevel.All,
@@ -103,7 +115,7 @@ const makeLogger = (level: LogLevel.LogLevel): Layer.Layer<never> =>
     Logger.replace(
       Logger.defaultLogger,
       Logger.map(Logger.logfmtLogger, (text) => {
-        process.stderr.write(`${visible(text, 8000)}\n`)
+        Stdio.note(`${visible(text, 8000)}\n`)
       })
     )
   )

@@ -2,9 +2,10 @@
  * Standard input and output: results to stdout with back-pressure, everything else to stderr, both without ever throwing at the user.
  */
 import * as Effect from "effect/Effect"
-import { createReadStream, fstatSync, readFile } from "node:fs"
+import { createReadStream, fstatSync } from "node:fs"
+import { withoutCredential } from "../webhooks/internal/credentials.js"
 import * as CliError from "./CliError.js"
-import { visible } from "./Visible.js"
+import { jsonText, visible } from "./Visible.js"
 
 /**
  * Writes to stdout and waits until the system has taken it. A reader that went away (`| head -1`) is not an error: the text is
@@ -14,6 +15,7 @@ export const write = (text: string): Effect.Effect<void, CliError.CliError> =>
   Effect.async((resume) => {
     if (closed) return resume(Effect.void)
     watch()
+    if (process.stdout.isTTY) overlay?.()
     process.stdout.write(text, (error) => {
       const code = codeOf(error)
       if (code === undefined || closed || gone.has(code)) return resume(Effect.void)
@@ -26,17 +28,29 @@ export const lines = (...texts: ReadonlyArray<string>): Effect.Effect<void, CliE
   write(texts.map((text) => `${text}\n`).join(""))
 
 /** Writes a value to stdout as JSON on one line. */
-export const json = (value: unknown): Effect.Effect<void, CliError.CliError> => write(`${JSON.stringify(value)}\n`)
+export const json = (value: unknown): Effect.Effect<void, CliError.CliError> => write(`${jsonText(value)}\n`)
 
-/** Writes lines to stderr. Nobody reading them is no error. */
+/** Writes lines to stderr. That they can't be written, or that nobody reads them, is no error. */
 export const notes = (...texts: ReadonlyArray<string>): Effect.Effect<void> =>
   Effect.async((resume) => {
-    process.stderr.once("error", ignore)
-    process.stderr.write(texts.map((text) => `${text}\n`).join(""), () => {
-      process.stderr.off("error", ignore)
-      resume(Effect.void)
-    })
+    note(texts.map((text) => `${text}\n`).join(""), () => resume(Effect.void))
   })
+
+/** Writes text to stderr without waiting, as `notes` does. */
+export const note = (text: string, written: () => void = ignore): void => {
+  if (!heard) {
+    heard = true
+    // For good: Node.js tells of an error only after it has called back.
+    process.stderr.on("error", ignore)
+  }
+  overlay?.()
+  process.stderr.write(text, written)
+}
+
+/** Sets what takes a line of progress off the terminal before anything else is written there; `undefined`: there is none. */
+export const setOverlay = (clear: (() => void) | undefined): void => {
+  overlay = clear
+}
 
 /** Waits until whoever reads stdout has gone; noticed at the next write. */
 export const untilClosed: Effect.Effect<void> = Effect.async((resume) => {
@@ -49,13 +63,8 @@ export const untilClosed: Effect.Effect<void> = Effect.async((resume) => {
 /** The bytes of a file, or of stdin for `-` and for no name; at most 256 MiB. */
 export const readAll = (file: string | undefined): Effect.Effect<Uint8Array, CliError.CliError> =>
   file === undefined || file === "-"
-    ? readStdin
-    : Effect.async((resume) => {
-      readFile(file, (error, bytes) => {
-        if (error !== null) return resume(Effect.fail(unreadable(file, codeOf(error))))
-        resume(bytes.length > maxBytes ? Effect.fail(tooLong) : Effect.succeed(bytes))
-      })
-    })
+    ? readStream("-", openStdin)
+    : readStream(file, () => createReadStream(file))
 
 /** The bytes of a file, or of stdin for `-` and for no name, as a stream. Throws where stdin is a directory. */
 export const openInput = (file: string | undefined): NodeJS.ReadableStream =>
@@ -64,7 +73,9 @@ export const openInput = (file: string | undefined): NodeJS.ReadableStream =>
 /** The failure of a file, or of stdin, that can't be read. */
 export const unreadable = (file: string | undefined, code: string | undefined): CliError.CliError =>
   CliError.usage(
-    `cannot read ${file === undefined || file === "-" ? "standard input" : visible(file, 200)}: ${reasonOf(code)}`
+    `cannot read ${file === undefined || file === "-" ? "standard input" : visible(withoutCredential(file), 200)}: ${
+      reasonOf(code)
+    }`
   )
 
 /** The system's code of an error (`ENOENT`), if it has one. */
@@ -85,6 +96,8 @@ const gone = new Set(["EPIPE", "ECONNRESET", "ERR_STREAM_DESTROYED"])
 const listeners = new Set<() => void>()
 let closed = false
 let watched = false
+let heard = false
+let overlay: (() => void) | undefined
 
 const ignore = () => undefined
 
@@ -106,23 +119,26 @@ const openStdin = (): NodeJS.ReadableStream => {
   return process.stdin
 }
 
-const readStdin: Effect.Effect<Uint8Array, CliError.CliError> = Effect.async((resume) => {
-  const chunks: Array<Uint8Array> = []
-  let length = 0
-  let stdin: NodeJS.ReadableStream
-  try {
-    stdin = openStdin()
-  } catch (error) {
-    return resume(Effect.fail(unreadable("-", codeOf(error))))
-  }
-  stdin.on("data", (chunk: Buffer) => {
-    length += chunk.length
-    if (length <= maxBytes) chunks.push(chunk)
-    else resume(Effect.fail(tooLong))
+const readStream = (file: string, open: () => NodeJS.ReadableStream): Effect.Effect<Uint8Array, CliError.CliError> =>
+  Effect.async((resume) => {
+    const chunks: Array<Uint8Array> = []
+    let length = 0
+    let stream: NodeJS.ReadableStream
+    try {
+      stream = open()
+    } catch (error) {
+      return resume(Effect.fail(unreadable(file, codeOf(error))))
+    }
+    stream.on("data", (chunk: Buffer) => {
+      length += chunk.length
+      if (length <= maxBytes) return chunks.push(chunk)
+      stream.pause()
+      chunks.length = 0
+      resume(Effect.fail(tooLong))
+    })
+    stream.on("end", () => resume(Effect.succeed(Buffer.concat(chunks))))
+    stream.on("error", (error) => resume(Effect.fail(unreadable(file, codeOf(error)))))
   })
-  stdin.on("end", () => resume(Effect.succeed(Buffer.concat(chunks))))
-  stdin.on("error", (error) => resume(Effect.fail(unreadable("-", codeOf(error)))))
-})
 
 const reasons: Readonly<Record<string, string>> = {
   ENOENT: "no such file",
@@ -135,6 +151,7 @@ const reasons: Readonly<Record<string, string>> = {
   ENAMETOOLONG: "the name is too long",
   ELOOP: "too many symbolic links",
   EIO: "input/output error",
+  ENOTREG: "it is not a regular file",
   ERR_FS_FILE_TOO_LARGE: "it is too large",
   ERR_INVALID_ARG_VALUE: "the name is not valid",
   EADDRINUSE: "the port is in use"

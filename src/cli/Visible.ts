@@ -12,6 +12,10 @@ export const visible = (text: string, limit = 1000): string => {
   return short.replace(unsafe, (character) => named[character] ?? escape(character))
 }
 
+/** A value as JSON on one line, with the same characters as escapes: a terminal that shows it obeys none of them. */
+export const jsonText = (value: unknown): string =>
+  JSON.stringify(value).replace(unsafe, (character) => character.split("").map(unit).join(""))
+
 // --- internal
 
 // Cc control, Cf format (bidi overrides, zero-width), Cs lone surrogates, Zl and Zp line separators.
@@ -21,5 +25,7 @@ const named: Readonly<Record<string, string>> = { "\n": "\\n", "\r": "\\r", "\t"
 
 const escape = (character: string): string => {
   const code = character.codePointAt(0) ?? 0
-  return code > 0xffff ? `\\u{${code.toString(16)}}` : `\\u${code.toString(16).padStart(4, "0")}`
+  return code > 0xffff ? `\\u{${code.toString(16)}}` : unit(character)
 }
+
+const unit = (character: string): string => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`

@@ -178,7 +178,9 @@ const decideTarget = (
   if (metadataHosts.has(name)) return "metadata"
   if (policy.deny.some((rule) => matchesHost(rule, name) && deniesPort(rule, port))) return "denied"
   if (policy.allow.some((rule) => allowsHost(rule, name, port))) return undefined
-  if (isLocalHost(name)) return "localhost"
+  // What is listed with other ports is refused for its port: listing it again would not help.
+  const listed = policy.allow.some((rule) => matchesHost(rule, name))
+  if (isLocalHost(name)) return listed ? "port" : "localhost"
   // A range with this port may still allow each address that the name resolves to.
   const byRange = policy.allow.some((rule) => rule._tag === "Range" && rule.port === port)
   return defaultPort(port) || byRange ? undefined : "port"
@@ -192,7 +194,11 @@ const judge = (policy: EgressPolicy, address: addresses.Address, port: number, b
   )
   if (denied) return "denied"
   if (byName || policy.allow.some((rule) => allowsAddress(rule, address, port))) return undefined
-  return addresses.specialPurpose(address) ?? (defaultPort(port) ? undefined : "port")
+  const special = addresses.specialPurpose(address)
+  if (special === undefined) return defaultPort(port) ? undefined : "port"
+  return policy.allow.some((rule) => rule._tag === "Range" && addresses.contains(rule.range, address))
+    ? "port"
+    : special
 }
 
 const metadataHosts: ReadonlySet<string> = new Set([

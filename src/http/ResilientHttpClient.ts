@@ -24,6 +24,7 @@ import * as Option from "effect/Option"
 import * as DurationText from "../DurationText.js"
 import * as SecureRandom from "../SecureRandom.js"
 import * as CircuitBreakers from "./CircuitBreakers.js"
+import * as HeaderName from "./HeaderName.js"
 import * as Calls from "./internal/calls.js"
 import type { ExecuteHeadOptions, Head, Options } from "./internal/model.js"
 import type { ResilientHttpClientError } from "./ResilientHttpClientError.js"
@@ -130,7 +131,7 @@ export const layerFromEnv = (overrides: Options = {}): Layer.Layer<
   HttpClient.HttpClient
 > =>
   Layer.unwrapEffect(
-    Effect.map(environment, (options) =>
+    Effect.map(optionsFromEnv, (options) =>
       layer({ ...options, ...given(overrides), retry: { ...options.retry, ...given(overrides.retry ?? {}) } }))
   )
 
@@ -168,25 +169,30 @@ const undecodable = (
 const optional = <A>(config: Config.Config<A>): Config.Config<A | undefined> =>
   Config.map(Config.option(config), Option.getOrUndefined)
 
-const maxRetries = Config.mapOrFail(Config.integer("WEBHOOKS_MAX_RETRIES"), (n) =>
-  n >= 0 && n <= 100
-    ? Either.right(n)
-    : Either.left(ConfigError.InvalidData([], "must be a whole number from 0 to 100")))
+// `Config.integer` would repeat the text in its error.
+const maxRetries = Config.mapOrFail(
+  Config.string("WEBHOOKS_MAX_RETRIES"),
+  (text) =>
+    /^(?:\d{1,2}|100)$/.test(text.trim())
+      ? Either.right(Number(text))
+      : Either.left(ConfigError.InvalidData([], "must be a whole number from 0 to 100"))
+)
 
-const correlationHeader = Config.mapOrFail(Config.string("WEBHOOKS_CORRELATION_HEADER"), (name) =>
-  isHeaderName(name)
-    ? Either.right(name)
-    : Either.left(ConfigError.InvalidData([], "must be a header name: letters, digits and !#$%&'*+-.^_`|~")))
+const correlationHeader = Config.mapOrFail(Config.string("WEBHOOKS_CORRELATION_HEADER"), (name) => {
+  const wrong = HeaderName.correlationProblem(name)
+  return wrong === undefined ? Either.right(name) : Either.left(ConfigError.InvalidData([], wrong))
+})
 
-const isHeaderName = (name: string): boolean => /^[A-Za-z0-9!#$%&'*+\-.^_`|~]{1,128}$/.test(name)
+const positive = { least: "1 milli" } as const
 
-const environment: Config.Config<Options> = Config.map(
+/** What `layerFromEnv` reads, for a host that changes it before it makes the client. */
+export const optionsFromEnv: Config.Config<Options> = Config.map(
   Config.all({
     maxRetries: optional(maxRetries),
     baseDelay: optional(DurationText.config("WEBHOOKS_BASE_DELAY")),
     maxDelay: optional(DurationText.config("WEBHOOKS_MAX_DELAY")),
-    attemptTimeout: optional(DurationText.config("WEBHOOKS_TIMEOUT")),
-    deadline: optional(DurationText.config("WEBHOOKS_DEADLINE")),
+    attemptTimeout: optional(DurationText.config("WEBHOOKS_TIMEOUT", positive)),
+    deadline: optional(DurationText.config("WEBHOOKS_DEADLINE", positive)),
     correlationHeader: optional(correlationHeader)
   }),
   ({ attemptTimeout, correlationHeader, deadline, ...retry }) => ({

@@ -10,7 +10,13 @@ import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type * as EgressPolicy from "../http/EgressPolicy.js"
 import { decodeEndpoint, makeContext, note } from "./internal/decodeEndpoint.js"
-import type { EndpointDocument, EndpointFields, EndpointSecret, Format } from "./internal/endpointFields.js"
+import {
+  type EndpointDocument,
+  type EndpointFields,
+  type EndpointSecret,
+  type Format,
+  isExpired
+} from "./internal/endpointFields.js"
 import * as rules from "./internal/endpointRules.js"
 import { fromValue } from "./internal/JsonDocument.js"
 import { check } from "./internal/rule.js"
@@ -75,10 +81,14 @@ export class Endpoint implements EndpointFields {
  */
 export type Signing = "signed" | "unsigned" | "weak"
 
-/** Whether requests to an endpoint are signed. */
-export const signing = (endpoint: EndpointFields): Signing => {
+/**
+ * Whether requests to an endpoint are signed. With `now`, in milliseconds since the epoch, a secret that has expired doesn't count (if all
+ * have, nothing is sent at all).
+ */
+export const signing = (endpoint: EndpointFields, now?: number): Signing => {
   if (endpoint.secrets.length === 0) return "unsigned"
-  const weak = endpoint.secrets.some(({ value }) =>
+  const expired = now === undefined ? () => false : isExpired(now)
+  const weak = endpoint.secrets.filter((secret) => !expired(secret)).some(({ value }) =>
     Either.match(parseSecret(value), {
       onLeft: () => false,
       onRight: (key) => key.weak

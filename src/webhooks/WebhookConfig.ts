@@ -13,10 +13,10 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as EgressPolicy from "../http/EgressPolicy.js"
+import * as HeaderName from "../http/HeaderName.js"
 import * as Endpoint from "./Endpoint.js"
 import { decodeDocument } from "./internal/decodeDocument.js"
 import { makeContext } from "./internal/decodeEndpoint.js"
-import { isHeaderName } from "./internal/endpointRules.js"
 import * as JsonDocument from "./internal/JsonDocument.js"
 import { type Problem, renderProblem } from "./internal/problems.js"
 import { readText } from "./internal/references.js"
@@ -42,7 +42,7 @@ export interface Options {
   readonly allow?: string | ReadonlyArray<EgressPolicy.EgressRule> | undefined
   /** Hosts and addresses that are denied whatever `allow` says. Default: none. */
   readonly deny?: ReadonlyArray<EgressPolicy.EgressRule> | undefined
-  /** Name of the correlation header, which no endpoint may set. Default: `X-Correlation-ID`. */
+  /** Name of the correlation header, which no endpoint may set; not one with a meaning of its own. Default: `X-Correlation-ID`. */
   readonly correlationHeader?: string | undefined
   /** Names the document in errors. Default: `WEBHOOKS_CONFIG`. */
   readonly source?: string | undefined
@@ -193,13 +193,8 @@ const decode = (
     const allow = readAllow(options?.allow)
     const problems = [...allow.problems, ...reading.problems]
     const correlationHeader = options?.correlationHeader
-    if (correlationHeader !== undefined && !isHeaderName(correlationHeader)) {
-      problems.push({
-        path: correlationVariable,
-        code: "header_name",
-        message: "is not a header name: letters, digits and !#$%&'*+-.^_`|~"
-      })
-    }
+    const wrong = correlationHeader === undefined ? undefined : HeaderName.correlationProblem(correlationHeader)
+    if (wrong !== undefined) problems.push({ path: correlationVariable, code: "header_name", message: wrong })
     const policy = EgressPolicy.make({ allow: allow.rules, deny: options?.deny })
     const context = makeContext(source, { policy, correlationHeader }, problems)
     const endpoints = reading.root === undefined ? [] : yield* decodeDocument(context, reading.root)

@@ -14,12 +14,13 @@ import * as DomainFields from "./internal/domainFields.js"
 import { quote } from "./internal/encodeTree.js"
 import { isoFormat, isRfc3339 } from "./internal/eventTime.js"
 import { nearest } from "./internal/nearest.js"
+import { isTenant, tenantProblem } from "./internal/tenant.js"
 
 /** An event. `make`, `fromDomain` and `decodeInput` check its fields; one that comes another way is checked when it is encoded. */
 export interface WebhookEvent {
   /** What kind of event: 1 to 128 characters of `[A-Za-z0-9_.-]`. */
   readonly type: string
-  /** Whose event it is: endpoints with a tenant get only that tenant's. 1 to 256 characters, none of them a control character. */
+  /** Whose event it is: endpoints with a tenant get only that tenant's. 1 to 128 characters, without control characters and without white space at the ends. */
   readonly tenant?: string | undefined
   /** The id of the thing that it happened to; `null` if there is none. */
   readonly aggregateId: string | null
@@ -197,7 +198,6 @@ const wireKeys: ReadonlyArray<string> = Object.values(wireNames)
 
 const typePattern = /^[A-Za-z0-9_.-]{1,128}$/
 const idPattern = /^[A-Za-z0-9_-]{1,64}$/
-const tenantPattern = /^[^\p{Cc}]{1,256}$/u
 const timeProblem = "must be an RFC 3339 time with its offset, such as 2026-01-27T12:00:00Z"
 
 // `unknown` throughout: callers may come without types, and from JSON.
@@ -213,8 +213,8 @@ const check = (
     if (id !== undefined && !matches(id, idPattern)) {
       return yield* invalid(names.id, "must be 1 to 64 characters of A-Z a-z 0-9 _ -; left out, one is generated")
     }
-    if (tenant !== undefined && !matches(tenant, tenantPattern)) {
-      return yield* invalid(names.tenant, "must be 1 to 256 characters, none of them a control character")
+    if (tenant !== undefined && !(Predicate.isString(tenant) && isTenant(tenant))) {
+      return yield* invalid(names.tenant, tenantProblem)
     }
     if (aggregateId !== null && !Predicate.isString(aggregateId)) {
       return yield* invalid(names.aggregateId, "must be text or null; write a number as text")

@@ -42,6 +42,24 @@ describe("lines", () => {
     ])
   })
 
+  it("refuses what JSON.parse would silently alter, with its path", () => {
+    const twice = "is given more than once; give each name once"
+    const digits = "a whole number that loses digits beyond 2^53; send it as text"
+    expect(read("{\"a\":[{\"b\":1},{\"b\":1,\"\\u0062\":\"}\"}]}\n{\n\"a\":1,\n\"a\":2\n}\n{\"a\":1}")).toEqual([
+      `1 ! a[1].b: ${twice}`,
+      `2 ! a: ${twice}`,
+      "6 {\"a\":1}"
+    ])
+    expect(read("{\"a\":{\"b\":-9007199254740993}}\n{\"a\":[0,12345678901234567890]}")).toEqual([
+      `1 ! a.b: ${digits}`,
+      `2 ! a[1]: ${digits}`
+    ])
+    // The same number comes out again.
+    expect(read("{\"a\":[9007199254740992,123456789012345680000,0.1,1e22],\"b\":{\"a\":\"\\\\\"}}")).toEqual([
+      "1 {\"a\":[9007199254740992,123456789012345680000,0.1,1e+22],\"b\":{\"a\":\"\\\\\"}}"
+    ])
+  })
+
   it("reads an object over many lines, and objects one after another", () => {
     const pretty = JSON.stringify({ a: { b: ["}", "{\\\"", 1.5e3, null] } }, null, 2)
     expect(read(`${pretty}\n${pretty}\r\n{"c":1}\n${pretty}`)).toEqual([

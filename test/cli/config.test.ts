@@ -33,6 +33,21 @@ it("lists them as JSON, from a file", async () => {
   ])
 })
 
+it("refuses endpoints that could never sign, and times that are none", async () => {
+  const expired = { value: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", expiresAt: "2020-01-01T00:00:00Z" }
+  const env = {
+    WEBHOOKS_CONFIG: JSON.stringify({ A: [{ url: "https://x.example", secrets: [expired] }] }),
+    WEBHOOKS_TIMEOUT: "0s",
+    WEBHOOKS_DEADLINE: "0s",
+    WEBHOOKS_BASE_DELAY: "0s",
+    WEBHOOKS_CORRELATION_HEADER: "Authorization"
+  }
+  const ended = await run(["config", "check", "--json"], { env })
+  expect(ended.code).toBe(2)
+  expect(json(ended.out)[0].errors.map(({ path }: { path: string }) => path).toSorted())
+    .toEqual(["A[0].secrets", "WEBHOOKS_CORRELATION_HEADER", "WEBHOOKS_DEADLINE", "WEBHOOKS_TIMEOUT"])
+})
+
 it("says that there are none", async () => {
   const ended = await run(["config", "check", "--json"])
   expect(ended).toMatchObject({ code: 0, out: "" })

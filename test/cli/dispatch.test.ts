@@ -59,7 +59,7 @@ describe.concurrent("signals", () => {
     const { code, err, out } = await ended
     expect(code).toBe(130)
     expect(json(out)).toMatchObject([{ messageId: "m1", outcome: "delivered" }])
-    expect(err).toContain("stopping: 1 event in flight, up to 10 seconds; again to end at once\n")
+    expect(err).toContain("stopping: requests in flight have 10 seconds to end; again to end at once\n")
     expect(err).toContain("stopped (Ctrl-C): nothing that comes after event 1 (line 1) was sent\n")
   })
 
@@ -72,6 +72,62 @@ describe.concurrent("signals", () => {
     const { code, out } = await ended
     expect(json(out)).toMatchObject([{ outcome: "delivered" }])
     expect(code).toBe(0)
+  })
+
+  it("send nothing that isn't on the wire yet", async () => {
+    const { requests, url } = await receiver((_, response) => setTimeout(() => response.end(), 700))
+    const { child, ended } = start(["dispatch", "--json"], {
+      env: environment({ A: [{ id: "slow", url, maxConcurrency: 1 }] })
+    })
+    child.stdin.end([1, 2, 3].map((n) => `${event(n)}\n`).join(""))
+    await until(() => requests.length === 1)
+    child.kill("SIGINT")
+    const { code, err, out } = await ended
+    expect(code).toBe(130)
+    const lines = json(out)
+    expect(lines.filter(({ outcome }) => outcome === "delivered")).toHaveLength(1)
+    expect(lines.filter(({ class: failureClass }) => failureClass === "interrupted")).toMatchObject([
+      { outcome: "failed", attempts: 0 },
+      { outcome: "failed", attempts: 0 }
+    ])
+    expect(requests).toHaveLength(1)
+    expect(err).toContain("stopped (Ctrl-C): 2 deliveries not sent\n")
+    expect(err).toContain(
+      "3 events (0 unrouted), 0 invalid lines; deliveries: 1 delivered, 0 failed, 0 rejected, 2 not sent\n"
+    )
+  })
+
+  it("end waits for a retry at once", async () => {
+    const { requests, url } = await receiver((_, response) => response.writeHead(503).end())
+    const { child, ended } = start(["dispatch", "--json"], {
+      env: environment({ A: [{ url }] }, { WEBHOOKS_BASE_DELAY: "30s" })
+    })
+    child.stdin.end(event(1))
+    await until(() => requests.length === 1)
+    await new Promise((resolve) => setTimeout(resolve, 300))
+    const before = performance.now()
+    child.kill("SIGTERM")
+    const { code, err, out } = await ended
+    expect(performance.now() - before).toBeLessThan(5000)
+    expect(code).toBe(143)
+    expect(json(out)).toMatchObject([{ outcome: "failed", class: "interrupted", attempts: 1 }])
+    expect(err).toContain("stopped (SIGTERM): retries were given up\n")
+    expect(requests).toHaveLength(1)
+  })
+
+  it("begin no retry of what was on the wire", async () => {
+    const { requests, url } = await receiver((_, response) => setTimeout(() => response.writeHead(503).end(), 700))
+    const { child, ended } = start(["dispatch", "--json"], {
+      env: environment({ A: [{ url }] }, { WEBHOOKS_BASE_DELAY: "30s" })
+    })
+    child.stdin.end(event(1))
+    await until(() => requests.length === 1)
+    const before = performance.now()
+    child.kill("SIGTERM")
+    const { out } = await ended
+    expect(performance.now() - before).toBeLessThan(5000)
+    expect(json(out)).toMatchObject([{ outcome: "failed", class: "http-status", status: 503, attempts: 1 }])
+    expect(requests).toHaveLength(1)
   })
 
   it("end at once the second time", async () => {
@@ -163,7 +219,8 @@ describe.concurrent("deliveries", () => {
       "{\"type\":\"A\",\"data\":1,\"aggregat_id\":\"a\"}",
       `{"type":"A","data":"${"x".repeat(300_000)}"}`,
       `{"type":"A","data":"${"x".repeat(1_100_000)}"}`,
-      `{"type":"A","data":${"[".repeat(50_000)}${"]".repeat(50_000)}}`
+      `{"type":"A","data":${"[".repeat(50_000)}${"]".repeat(50_000)}}`,
+      "{\"type\":\"A\",\"data\":{\"id\":9007199254740993}}"
     ]
     writeFileSync(
       join(folder, "bad.ndjson"),
@@ -177,11 +234,13 @@ describe.concurrent("deliveries", () => {
     expect(ended.code).toBe(1)
     const lines = json(ended.out)
     const invalid = lines.filter(({ outcome }) => outcome === "invalid").toSorted((a, b) => a.line - b.line)
-    expect(invalid.map(({ line }) => line)).toEqual([1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23])
+    expect(invalid.map(({ line }) => line)).toEqual([1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25])
     for (const one of invalid) {
-      expect(one).toEqual({ line: one.line, outcome: "invalid", error: expect.stringMatching(/^.{5,}$/) })
+      expect(one).toEqual({ line: one.line, outcome: "invalid", error: expect.stringMatching(/^.{5,250}$/) })
+      expect(one.error).not.toContain("maxBytes")
     }
-    expect(lines.filter(({ outcome }) => outcome === "delivered")).toHaveLength(11)
+    expect(lines.filter(({ outcome }) => outcome === "delivered")).toHaveLength(12)
+    expect(ended.err).toBe("12 events (0 unrouted), 13 invalid lines; deliveries: 12 delivered, 0 failed, 0 rejected\n")
   })
 })
 
@@ -287,6 +346,25 @@ describe("on a terminal", () => {
     expect(code).toBe(0)
     expect(out).toMatch(/\[=+\] 100% {2}2 events {2}0 delivered {2}0 failed/)
     expect(out).toMatch(/\u001b\[2K2 events \(2 unrouted\)/)
+  })
+
+  it("moves on as events are taken, and keeps out of the way of other lines", async () => {
+    const { requests, url } = await receiver((_, response) => setTimeout(() => response.end(), 200))
+    writeFileSync(join(folder, "some"), Array.from({ length: 200 }, (_, n) => `${event(n)}\n`).join(""))
+    const { ended } = start(
+      ["-c", "script -qec \"timeout -s INT 2 $cli dispatch some > /dev/null\" /dev/null"],
+      {
+        command: ["bash", "--norc"],
+        env: { ...environment({ A: [{ url, timeout: "9s" }] }, { TERM: "xterm" }), cli: `${process.execPath} ${bin}` }
+      }
+    )
+    const { out } = await ended
+    expect(requests.length).toBeGreaterThan(0)
+    expect(out).toMatch(/\] (?:[1-9]|[1-9]\d)% {2}\d+ events/)
+    expect(out).toMatch(/\r\u001b\[2Kstopping: /)
+    expect(out).toMatch(/\u001b\[2Kstopped \(Ctrl-C\): .* was sent\r\n/)
+    // A terminal that was told not to wrap lines would stay so if this were killed.
+    expect(out).not.toContain("\u001b[?7")
   })
 
   it("shows none with NO_COLOR", async () => {

@@ -37,10 +37,19 @@ const signed = async (body: string, id = "msg_1") =>
     })).out
   )[0]
 
-const stop = async (running: Running, signal: NodeJS.Signals) => {
+const stop = async (running: Running, signal: NodeJS.Signals, err = "") => {
   running.child.kill(signal)
-  expect(await running.ended).toMatchObject({ code: 0, signal: null, err: "" })
+  expect(await running.ended).toMatchObject({ code: 0, signal: null, err })
 }
+
+/** Writes text to a socket and closes it a little later. */
+const raw = (url: string, text: string): Promise<void> =>
+  new Promise((resolve) => {
+    const socket = net.connect(Number(new URL(url).port), "127.0.0.1", () => {
+      socket.write(text, () => setTimeout(() => socket.destroy(), 50))
+    })
+    socket.on("error", () => undefined).on("close", () => resolve())
+  })
 
 describe("with a secret", () => {
   let running: Running
@@ -108,17 +117,10 @@ describe("with a secret", () => {
     })
   })
 
-  it("survives a request that breaks off and one that isn't HTTP", async () => {
-    const { port } = new URL(url)
-    for (const text of ["POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nab", "nonsense\r\n\r\n"]) {
-      await new Promise<void>((resolve) => {
-        const socket = net.connect(Number(port), "127.0.0.1", () => {
-          socket.write(text, () => setTimeout(() => socket.destroy(), 50))
-        })
-        socket.on("error", () => undefined).on("close", () => resolve())
-      })
-    }
-    expect(await shown(url, "after")).toMatchObject({ body: "after" })
+  it("escapes what a terminal would obey", async () => {
+    const body = "\u009b31m \u202e \u007f \u{e0041} é"
+    expect(await shown(url, body)).toMatchObject({ body })
+    expect(running.out()).toContain("\"body\":\"\\u009b31m \\u202e \\u007f \\udb40\\udc41 é\"")
   })
 
   it("says that its port is in use", async () => {
@@ -132,6 +134,26 @@ describe("with a secret", () => {
 })
 
 describe("listen", () => {
+  it("tells of a request that breaks off, of one that Node.js would answer by itself, and of what isn't HTTP", async () => {
+    const { running, url } = await listen(["--respond", "204"])
+    await raw(url, "POST /half HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nab")
+    await raw(url, "nonsense\r\n\r\n")
+    await raw(url, "CONNECT a.example:443 HTTP/1.1\r\nhost: a.example\r\n\r\n")
+    expect(await post(url, "x", { expect: "miracles" })).toBe(204)
+    expect(await post(url, "after")).toBe(204)
+    expect(json(running.out()).slice(1)).toMatchObject([
+      { method: "POST", path: "/half", body: "ab", signature: "invalid", reason: "incomplete" },
+      { method: "CONNECT", path: "a.example:443", body: "", signature: "unsigned" },
+      { method: "POST", body: "x" },
+      { method: "POST", body: "after" }
+    ])
+    await stop(
+      running,
+      "SIGINT",
+      "a connection sent something that is not HTTP, or broke off before its request was whole\n"
+    )
+  })
+
   it("waits before it answers, and has no verdict without a secret", async () => {
     const { running, url } = await listen(["--delay", "300ms"])
     const before = performance.now()

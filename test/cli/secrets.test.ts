@@ -58,7 +58,11 @@ describe.concurrent("sign", () => {
   it.each([
     ["no id", [...time], /^effect-webhooks: required option '--id <ID>' not specified$/],
     ["no timestamp", ["--id", "m"], /required option '--timestamp <SECONDS>' not specified$/],
-    ["a bad timestamp", ["--id", "m", "--timestamp", "1.5"], /'--timestamp <SECONDS>' argument '1.5' is invalid/],
+    [
+      "a bad timestamp",
+      ["--id", "m", "--timestamp", "1.5"],
+      /option '--timestamp <SECONDS>' is invalid\. It is a whole number/
+    ],
     [
       "a bad id",
       ["--id", "a.b", ...time, "--secret", secret],
@@ -185,7 +189,14 @@ describe("the program", () => {
     [["sing"], "unknown command 'sing' (Did you mean sign?)"],
     [["config"], "a command is missing; `effect-webhooks --help` lists them"],
     [["config", "chek"], "unknown command 'chek' (Did you mean check?)"],
-    [["\u001b[31m"], "unknown command '\\u001b[31m'"],
+    [["\u001b[31m"], "unknown command; `effect-webhooks --help` lists them"],
+    [["whsec_HUSHHUSH1"], "unknown command; `effect-webhooks --help` lists them"],
+    [["help", "bogus"], "unknown command 'bogus'"],
+    [["help", "config", "bogus"], "unknown command 'config bogus'"],
+    [["listen", "--port=whsec_HUSHHUSH1"], "option '--port <N>' is invalid. It is a whole number from 0 to 65535."],
+    [["listen", "--sk_live_HUSH1"], "unknown option"],
+    [["verify", "-sHUSH"], "unknown option '-s'"],
+    [["secret", "generate", "--kind", "HUSH"], "option '--kind <KIND>' is invalid. Allowed choices are hmac, ed25519."],
     [["--nope"], "unknown option '--nope'"]
   ])("refuses %j", async (args, message) => {
     expect(await run(args)).toMatchObject({ code: 2, out: "", err: `effect-webhooks: ${message}\n` })
@@ -222,8 +233,16 @@ describe("the program", () => {
       const { code, out } = await run([...command, "--help"])
       expect(code).toBe(0)
       expect(out).toContain("Examples:")
+      expect(out).toContain("Environment")
       expect(out).toContain("--json")
+      expect(await run(["help", ...command])).toMatchObject({ code: 0, out })
     }
+    for (const command of ["config", "secret"]) {
+      const { out } = await run([command, "--help"])
+      expect(out).toContain("Examples:")
+      expect(out).toContain("Environment")
+    }
+    expect((await run(["help"])).out).toBe(help.out)
   })
 
   it("reads .env below the environment", async () => {
@@ -239,7 +258,48 @@ describe("the program", () => {
       code: 2,
       err: "effect-webhooks: cannot read .env: it is a directory\n"
     })
+    expect(await run(["secret", "generate"])).toMatchObject({ code: 0 })
     rmSync(join(folder, ".env"), { recursive: true })
+    writeFileSync(join(folder, ".env"), `\uFEFFWEBHOOKS_SECRET="${secret}"\n`)
+    expect(await run(args, { input: body })).toMatchObject({ code: 0, out: "valid\n" })
+    rmSync(join(folder, ".env"))
+    expect(await shell(`mkfifo .env; $cli sign --id m --timestamp 1; code=$?; rm .env; exit $code`))
+      .toMatchObject({ code: 2, err: "effect-webhooks: cannot read .env: it is not a regular file\n" })
+  })
+
+  it("takes no other value for one of the environment that is wrong", async () => {
+    writeFileSync(join(folder, ".env"), "WEBHOOKS_MAX_RETRIES=7\n")
+    const err = "effect-webhooks: WEBHOOKS_MAX_RETRIES: must be a whole number from 0 to 100\n"
+    expect(await run(["config", "check"], { env: { WEBHOOKS_MAX_RETRIES: "HUSH" } })).toMatchObject({ code: 2, err })
+    writeFileSync(join(folder, ".env"), "WEBHOOKS_MAX_RETRIES=HUSH\n")
+    expect(await run(["config", "check"])).toMatchObject({ code: 2, err })
+    expect(await run(["config", "check"], { env: { WEBHOOKS_MAX_RETRIES: "7" } })).toMatchObject({ code: 0 })
+    rmSync(join(folder, ".env"))
+  })
+
+  it("reads no more than is allowed of what never ends", async () => {
+    expect(await shell(`$cli sign --id m --timestamp 1 --secret ${secret} /dev/zero`))
+      .toMatchObject({ code: 2, err: "effect-webhooks: the input is longer than 256 MiB\n" })
+  })
+
+  it("ends with its own exit code when stderr can't be written", async () => {
+    expect(await shell("timeout 10 $cli nope 2> /dev/full")).toMatchObject({ code: 2 })
+    expect(await shell("timeout 10 $cli sign --id m --timestamp 1 --secret short 2> /dev/full < /dev/null"))
+      .toMatchObject({ code: 0, out: expect.stringContaining("webhook-id: m") })
+    // Nobody reads it: of a reader that has gone, this time.
+    expect(await shell("exec 3> >(exit 0); sleep 0.3; timeout 10 $cli nope 2>&3")).toMatchObject({ code: 2 })
+    const env = { WEBHOOKS_LOG_LEVEL: "all" }
+    expect(await shell("echo '{\"type\":\"A\",\"data\":1}' | timeout 10 $cli dispatch 2> /dev/full", env))
+      .toMatchObject({ code: 0, out: expect.stringContaining("unrouted") })
+  })
+
+  it("tells of an error on stdout, too, with --json", async () => {
+    expect(await run(["sign", "--id", "m", ...time, "--json"])).toMatchObject({
+      code: 2,
+      out: "{\"errors\":[{\"message\":\"no secret: set WEBHOOKS_SECRET or give --secret\"}]}\n"
+    })
+    expect(json((await run(["dispatch", "--json", "whsec_HUSH"])).out))
+      .toEqual([{ errors: [{ message: "cannot read whsec_...: no such file" }] }])
   })
 
   it("says so when stdout can't be written, and is quiet when nobody reads it", async () => {

@@ -132,7 +132,17 @@ describe("WebhookConfig: the rules", () => {
       ["https://hooks.example.com/<%=id%>", "url_template"],
       ["https://hooks.example.com/%ID%", "url_template"],
       ["https://hooks.example.com/{id}", "url_invalid"],
-      ["https://hooks.example.com/<id>", "url_invalid"],
+      ["https://hooks.example.com/<id>", "url_template"],
+      ["https://hooks.example.com/<1>", "url_invalid"],
+      ["https://hooks.example.com/$HOME", "url_template"],
+      ["https://hooks.example.com/a?b=$X&c", "url_template"],
+      ["https://hooks.example.com/%DB_HOST%/", "url_template"],
+      ["https://1.2.3/", "url_host"],
+      ["https://134744072/", "url_host"],
+      ["https://8.8.8.8./", "url_host"],
+      ["https://8.8.8.010/", "url_host"],
+      ["https://hooks.example.com:/", "url_port"],
+      ["https://hooks.example.com:00443/", "url_port"],
       ["https://hooks.example.com/\"", "url_invalid"],
       ["https://10.0.0.1/", "url_private_address"],
       ["https://0x7f.1/", "url_private_address"],
@@ -162,7 +172,9 @@ describe("WebhookConfig: the rules", () => {
           "https://169.254.1.1/"
         ]
         for (const text of accepted) expect([text, yield* urlCode(text, { allow })]).toEqual([text, ""])
-        expect(yield* urlCode("http://localhost:3001/", { allow })).toBe("url_private_host")
+        expect(yield* urlCode("http://localhost:3001/", { allow })).toBe("url_port")
+        expect(yield* urlCode("http://10.1.2.3:1/", { allow })).toBe("url_port")
+        expect(yield* urlCode("http://10.1.515/", { allow })).toBe("url_host")
         expect(yield* urlCode("http://corp.example/", { allow })).toBe("url_scheme")
         expect(yield* urlCode("https://169.254.169.254/", { allow })).toBe("url_private_address")
         expect(yield* urlCode("https://metadata.google.internal/", { allow })).toBe("url_private_host")
@@ -224,7 +236,7 @@ describe("WebhookConfig: the rules", () => {
       [{ secret: 12345678 }, ["E[0].secret type"]],
       [{ secret: {} }, ["E[0].secret type"]],
       [{ secret: { env: "A", file: "b" } }, ["E[0].secret type"]],
-      [{ secret: { evn: "A" } }, ["E[0].secret.evn unknown_key", "E[0].secret type"]],
+      [{ secret: { evn: "A" } }, ["E[0].secret.evn unknown_key"]],
       [{ secret: { env: 1 } }, ["E[0].secret.env type"]],
       [{ secret: { env: " " } }, ["E[0].secret.env reference"]],
       [{ secret: good, secrets: [good] }, ["E[0].secrets conflict"]],
@@ -250,6 +262,11 @@ describe("WebhookConfig: the rules", () => {
       [{ headers: { "X-A": "\u20ac" } }, ["E[0].headers.X-A header_value"]],
       [{ headers: { "X-A": "\u0085" } }, ["E[0].headers.X-A header_value"]],
       [{ headers: { "X-A": "Bearer ${TOKEN}" } }, ["E[0].headers.X-A header_value"]],
+      [{ headers: { "X-A": "Bearer $TOKEN" } }, ["E[0].headers.X-A header_value"]],
+      [{ headers: { "X-A": "Bearer <your-token>" } }, ["E[0].headers.X-A header_value"]],
+      [{ headers: { "X-A": "US$5", "X-B": "$filter", "X-C": "<https://a.example/>" } }, []],
+      [{ secrets: [{ value: good, expiresAt: "1970-01-01T00:00:00Z" }] }, ["E[0].secrets secrets_expired"]],
+      [{ secrets: [{ value: good, expiresAt: "1970-01-01T00:00:00Z" }, good] }, []],
       [{ headers: { "X-A": "a".repeat(8193) } }, ["E[0].headers.X-A header_value"]],
       [{ headers: { "": "a" } }, ["E[0].headers.\"\" header_name"]],
       [{ headers: { "X-A:": "a" } }, ["E[0].headers.\"X-A:\" header_name"]],

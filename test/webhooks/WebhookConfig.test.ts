@@ -82,6 +82,51 @@ describe("WebhookConfig", () => {
       expect(Endpoint.signing(none.endpoints[0]!)).toBe("unsigned")
     }))
 
+  it.effect("a secret that has expired says nothing of how an endpoint signs", () =>
+    Effect.gen(function*() {
+      const { endpoints } = yield* WebhookConfig.parse(
+        JSON.stringify(one({ secrets: [good, { value: "short", expiresAt: "2020-01-01T00:00:00Z" }] }))
+      )
+      const end = Date.UTC(2020, 0, 1)
+      expect(Endpoint.signing(endpoints[0]!, end - 1)).toBe("weak")
+      expect(Endpoint.signing(endpoints[0]!, end)).toBe("signed")
+    }))
+
+  it.effect.each([
+    "Host",
+    "authorization",
+    "Cookie",
+    "webhook-id",
+    "x-webhook-signature",
+    "Content-Type",
+    "User-Agent"
+  ])(
+    "%s can't be the correlation header",
+    (correlationHeader) =>
+      Effect.map(errorsOf("", { correlationHeader }), ([error]) => {
+        expect(error).toMatchObject({ path: "WEBHOOKS_CORRELATION_HEADER", code: "header_name" })
+        expect(error!.message).toMatch(/choose another, such as X-Correlation-ID/)
+      })
+  )
+
+  const keys: ReadonlyArray<readonly [key: string, shown: string]> = [
+    ["sk_live_SUPERSECRET123", "\"sk_live_...\""],
+    ["whsec_MfKQ9r8GKYqr", "\"whsec_...\""],
+    ["TOKEN=hunter2", "\"TOKEN=...\""],
+    ["https://user:pw@a.example", "\"https:...\""],
+    ["f81d4fae7dec11d0a76500a0c91e6bf6", "\"f81d...\""],
+    ["HistoricalDataSynced2024_v2", "HistoricalDataSynced2024_v2"]
+  ]
+  it.effect.each(keys)("of the key %s only what is no credential is shown", ([key, shown]) =>
+    Effect.gen(function*() {
+      const [error] = yield* errorsOf(JSON.stringify({ [key]: 1 }))
+      expect(error!.path).toBe(shown)
+      const [header] = yield* errorsOf(JSON.stringify(one({ headers: { [`${key}: Bearer sk_live_1`]: "x" } })))
+      expect(printed(new WebhookConfig.InvalidWebhookConfig({ source: "x", errors: [header!] }))).not.toContain(
+        "sk_live_1"
+      )
+    }))
+
   describe("several endpoints", () => {
     it.effect("one URL with one set of settings is one endpoint with several events", () =>
       Effect.gen(function*() {

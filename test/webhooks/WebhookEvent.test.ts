@@ -119,7 +119,8 @@ describe("make", () => {
     ["id", { id: "a\n" }],
     ["tenant", { tenant: "" }],
     ["tenant", { tenant: "a\u0000" }],
-    ["tenant", { tenant: "a".repeat(257) }],
+    ["tenant", { tenant: "a".repeat(129) }],
+    ["tenant", { tenant: " a" }],
     ["data", { data: undefined }]
   ])(
     "refuses %s %o",
@@ -401,7 +402,11 @@ describe("decodeInput", () => {
       "id",
       "must be 1 to 64 characters of A-Z a-z 0-9 _ -; left out, one is generated"
     ],
-    [{ type: "a", data: 1, tenant: null }, "tenant", "must be 1 to 256 characters, none of them a control character"],
+    [
+      { type: "a", data: 1, tenant: null },
+      "tenant",
+      "must be 1 to 128 characters, without control characters and without white space at its ends"
+    ],
     [{ type: "a", data: 1, correlation_id: 5 }, "correlation_id", "must be text; left out, one is generated"]
   ])(
     "refuses %j",

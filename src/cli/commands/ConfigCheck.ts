@@ -2,14 +2,13 @@
  * `config check`: decodes what the environment holds and lists the endpoints.
  */
 import * as HttpClient from "@effect/platform/HttpClient"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as ResilientHttpClient from "../../http/ResilientHttpClient.js"
-import type { Endpoint } from "../../webhooks/Endpoint.js"
+import * as Endpoint from "../../webhooks/Endpoint.js"
 import * as WebhookConfig from "../../webhooks/WebhookConfig.js"
-import * as WebhookSignature from "../../webhooks/WebhookSignature.js"
 import * as CliError from "../CliError.js"
 import * as Settings from "../Settings.js"
 import * as Stdio from "../Stdio.js"
@@ -26,18 +25,19 @@ export interface Options {
 export const run = (options: Options): Effect.Effect<number, CliError.CliError> =>
   Effect.scoped(Effect.gen(function*() {
     const { context } = yield* Settings.load(options, noClient)
+    const now = yield* Clock.currentTimeMillis
     const { endpoints } = Context.get(context, WebhookConfig.WebhookConfig)
     const rows = endpoints.map((endpoint) => ({
       id: endpoint.id,
       url: ResilientHttpClient.safeUrl(endpoint.url),
       events: endpoint.events,
       enabled: endpoint.enabled,
-      signed: signed(endpoint)
+      signed: Endpoint.signing(endpoint, now)
     }))
     if (rows.length === 0) {
       yield* Stdio.notes("no endpoints are configured; see WEBHOOKS_CONFIG in effect-webhooks --help")
     }
-    if (options.json) yield* Stdio.write(rows.map((row) => `${JSON.stringify(row)}\n`).join(""))
+    if (options.json) yield* Effect.forEach(rows, Stdio.json, { discard: true })
     else yield* Stdio.lines(...table(rows))
     return CliError.exitCodes.done
   }))
@@ -49,21 +49,11 @@ interface Row {
   readonly url: string
   readonly events: ReadonlyArray<string>
   readonly enabled: boolean
-  readonly signed: "signed" | "unsigned" | "weak"
+  readonly signed: Endpoint.Signing
 }
 
 // Nothing is sent: the client's settings are looked at only.
 const noClient = Layer.succeed(HttpClient.HttpClient, HttpClient.make(() => Effect.dieMessage("no requests here")))
-
-const signed = (endpoint: Endpoint): Row["signed"] => {
-  if (endpoint.secrets.length === 0) return "unsigned"
-  return endpoint.secrets.some(({ value }) => {
-      const key = WebhookSignature.parseSecret(value)
-      return Either.isRight(key) && key.right.weak
-    })
-    ? "weak"
-    : "signed"
-}
 
 const table = (rows: ReadonlyArray<Row>): ReadonlyArray<string> => {
   const cells = rows.map((row) => [

@@ -12,17 +12,17 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { statSync } from "node:fs"
 import { defaults } from "../../Defaults.js"
-import * as Endpoints from "../../webhooks/Endpoints.js"
+import * as ResilientHttpClient from "../../http/ResilientHttpClient.js"
 import * as WebhookDispatcher from "../../webhooks/WebhookDispatcher.js"
 import * as WebhookEvent from "../../webhooks/WebhookEvent.js"
 import * as CliError from "../CliError.js"
 import * as DispatchLines from "../DispatchLines.js"
 import * as EventReader from "../EventReader.js"
 import * as Progress from "../Progress.js"
-import * as ReportingSender from "../ReportingSender.js"
 import * as Settings from "../Settings.js"
 import * as Signals from "../Signals.js"
 import * as Stdio from "../Stdio.js"
+import * as Stopping from "../Stopping.js"
 
 export interface Options {
   readonly json: boolean
@@ -31,8 +31,12 @@ export interface Options {
 /** Prints a line a delivery, and for an event that nobody wants or that isn't valid; a summary on stderr. */
 export const run = (options: Options, file: string | undefined): Effect.Effect<number, CliError.CliError> =>
   Effect.scoped(Effect.gen(function*() {
-    const settings = yield* Settings.load(options, NodeHttpClient.layerUndici)
-    return yield* Effect.provide(dispatchAll(options, file, settings), settings.logger)
+    const stopping = Stopping.make()
+    const settings = yield* Settings.load(
+      { json: options.json, retryPolicy: stopping.retryPolicy },
+      stopping.httpClient(NodeHttpClient.layerUndici)
+    )
+    return yield* Effect.provide(dispatchAll(options, file, settings, stopping), settings.logger)
   }))
 
 // --- internal
@@ -40,32 +44,50 @@ export const run = (options: Options, file: string | undefined): Effect.Effect<n
 const dispatchAll = (
   options: Options,
   file: string | undefined,
-  settings: Settings.Settings
+  settings: Settings.Settings,
+  stopping: Stopping.Stopping
 ): Effect.Effect<number, CliError.CliError, Scope.Scope> =>
   Effect.gen(function*() {
     const input = yield* openInput(file)
-    const counts: Progress.Counts = { events: 0, delivered: 0, failed: 0, rejected: 0, unrouted: 0, invalid: 0 }
+    const counts: Counts = {
+      events: 0,
+      delivered: 0,
+      failed: 0,
+      rejected: 0,
+      unrouted: 0,
+      invalid: 0,
+      notSent: 0,
+      interrupted: 0
+    }
     const progress = yield* Progress.make(counts, input.size)
     const broken = yield* Deferred.make<never, CliError.CliError>()
+    // Bytes of the input that have been taken.
+    let read = 0
 
     const report = (results: ReadonlyArray<DispatchLines.Result>): Effect.Effect<void> => {
       for (const result of results) count(counts, result)
+      progress.update(read)
       const text = results.map((result) => DispatchLines.render(result, options.json)).join("")
-      return Effect.catchAll(progress.around(Stdio.write(text)), (error) => Deferred.fail(broken, error))
+      return Effect.catchAll(Stdio.write(text), (error) => Deferred.fail(broken, error))
     }
 
     const context = yield* Layer.build(Layer.provide(
-      Layer.scoped(WebhookDispatcher.WebhookDispatcher, WebhookDispatcher.make({ concurrency: 10_000 })),
-      Layer.merge(
-        ReportingSender.layer((delivery) => report([{ _tag: "Delivery", report: delivery }])),
-        Endpoints.layer
-      ).pipe(Layer.provide(Layer.succeedContext(settings.context)))
+      WebhookDispatcher.layer({ onDelivery: (delivery) => report([{ _tag: "Delivery", report: delivery }]) }),
+      Layer.succeedContext(Context.add(
+        settings.context,
+        ResilientHttpClient.ResilientHttpClient,
+        stopping.client(Context.get(settings.context, ResilientHttpClient.ResilientHttpClient))
+      ))
     ))
     const { dispatch } = Context.get(context, WebhookDispatcher.WebhookDispatcher)
 
     const one = (event: WebhookEvent.WebhookEvent, line: number): Effect.Effect<void> =>
       Effect.matchEffect(dispatch(event), {
-        onFailure: (error) => report([{ _tag: "Invalid", line, error: error.message }]),
+        onFailure: (error) => {
+          // It is counted as a line that was no event.
+          counts.events--
+          return report([{ _tag: "Invalid", line, error: problem(error) }])
+        },
         onSuccess: ({ deliveries, eventType, messageId }) =>
           deliveries.length === 0 ? report([{ _tag: "Unrouted", messageId, eventType }]) : Effect.void
       }).pipe(
@@ -76,11 +98,13 @@ const dispatchAll = (
     const flight = makeFlight(defaults.concurrency)
     const reader = EventReader.make()
     let ended = false
+    let taken = 0
     let lastLine = 0
-    let read = 0
 
-    const handle = (items: ReadonlyArray<EventReader.Item>) =>
+    const handle = (items: ReadonlyArray<EventReader.Item>, bytes: number) =>
       Effect.gen(function*() {
+        const before = read
+        let handled = 0
         let invalid: Array<DispatchLines.Result> = []
         const flush = Effect.suspend(() => {
           const results = invalid
@@ -88,6 +112,7 @@ const dispatchAll = (
           return results.length === 0 ? Effect.void : report(results)
         })
         for (const item of items) {
+          read = before + Math.floor(bytes * handled++ / items.length)
           const decoded = item._tag === "Invalid"
             ? Either.left(item.error)
             : yield* Effect.either(Effect.mapError(WebhookEvent.decodeInput(item.value), (error) => error.message))
@@ -98,19 +123,21 @@ const dispatchAll = (
           yield* flush
           yield* flight.start(one(decoded.right, item.line), () => {
             counts.events++
+            taken++
             lastLine = item.line
+            progress.update(read)
           })
         }
         yield* flush
+        read = before + bytes
+        progress.update(read)
       })
 
     const take = Effect.gen(function*() {
       while (!ended) {
         const chunk = yield* input.next
-        yield* handle(chunk === undefined ? reader.end() : reader.push(chunk))
+        yield* handle(chunk === undefined ? reader.end() : reader.push(chunk), chunk?.length ?? 0)
         if (chunk === undefined) ended = true
-        read += chunk?.length ?? 0
-        progress.update(read)
       }
       yield* flight.idle
       return "done" as const
@@ -122,12 +149,12 @@ const dispatchAll = (
       Effect.exit(Effect.as(Stdio.untilClosed, "closed" as const)),
       Effect.exit(Deferred.await(broken))
     ])
-    const cut = end._tag === "Success" && end.value === "done" ? 0 : yield* land(flight)
+    const cut = end._tag === "Success" && end.value === "done" ? 0 : yield* land(flight, stopping)
     progress.end()
-    const short = !ended || cut > 0
+    const short = !ended || cut > 0 || counts.interrupted > 0
     if (short) {
       const reason = Exit.isSuccess(end) && end.value !== "done" ? reasons[end.value] : "an error, see below"
-      yield* Stdio.notes(`stopped (${reason}): ${unsent(ended, counts.events, lastLine, cut)}`)
+      yield* Stdio.notes(`stopped (${reason}): ${unsent(ended, taken, lastLine, cut, counts.notSent)}`)
     }
     yield* Stdio.notes(summary(counts))
     if (Exit.isFailure(end)) return yield* Effect.failCause(end.cause)
@@ -138,28 +165,47 @@ const dispatchAll = (
 
 const reasons = { SIGINT: "Ctrl-C", SIGTERM: "SIGTERM", closed: "nobody reads standard output" }
 
-const unsent = (ended: boolean, events: number, lastLine: number, cut: number): string => {
+const unsent = (ended: boolean, events: number, lastLine: number, cut: number, notSent: number): string => {
   const inFlight = cut === 0 ? "" : `${plural(cut, "event")} in flight cut off`
+  const waiting = notSent === 0 ? "" : `${plural(notSent, "delivery", "deliveries")} not sent`
   const rest = ended
     ? ""
     : events === 0
     ? "no event was sent"
     : `nothing that comes after event ${events} (line ${lastLine}) was sent`
-  return [inFlight, rest].filter((text) => text !== "").join("; ")
+  const texts = [inFlight, waiting, rest].filter((text) => text !== "")
+  return texts.length === 0 ? "retries were given up" : texts.join("; ")
 }
 
-const plural = (n: number, word: string): string => `${n} ${word}${n === 1 ? "" : "s"}`
+const plural = (n: number, word: string, many = `${word}s`): string => `${n} ${n === 1 ? word : many}`
 
-const summary = (counts: Progress.Counts): string => {
-  const { delivered, events, failed, invalid, rejected, unrouted } = counts
+interface Counts extends Progress.Counts {
+  /** Deliveries that were stopped before their first request, … */
+  notSent: number
+  /** … and all that were stopped, these included. */
+  interrupted: number
+}
+
+const summary = (counts: Counts): string => {
+  const { delivered, events, failed, invalid, notSent, rejected, unrouted } = counts
   if (events + invalid === 0) return "nothing to send: no events"
   return `${plural(events, "event")} (${unrouted} unrouted), ${plural(invalid, "invalid line")}; ` +
-    `deliveries: ${delivered} delivered, ${failed} failed, ${rejected} rejected`
+    `deliveries: ${delivered} delivered, ${failed} failed, ${rejected} rejected` +
+    (notSent === 0 ? "" : `, ${notSent} not sent`)
 }
 
-const count = (counts: Progress.Counts, result: DispatchLines.Result): void => {
-  if (result._tag === "Delivery") counts[result.report.outcome]++
-  else if (result._tag === "Unrouted") counts.unrouted++
+const problem = (error: WebhookDispatcher.InvalidMessage): string =>
+  error._tag === "PayloadTooLarge"
+    ? `event ${error.eventType} takes ${error.bytes} bytes or more; ${error.limit} are allowed: send a link in place of the content`
+    : error.message
+
+const count = (counts: Counts, result: DispatchLines.Result): void => {
+  if (result._tag === "Delivery") {
+    const { attempts, class: failureClass, outcome } = result.report
+    if (failureClass === "interrupted") counts.interrupted++
+    if (failureClass === "interrupted" && attempts === 0) counts.notSent++
+    else counts[outcome]++
+  } else if (result._tag === "Unrouted") counts.unrouted++
   else counts.invalid++
 }
 
@@ -195,13 +241,12 @@ const makeFlight = (limit: number): Flight => {
   }
 }
 
-/** Lets what is in flight end within the grace time; the number of events that didn't. */
-const land = (flight: Flight): Effect.Effect<number> =>
+/** Stops what isn't on the wire and lets the rest end within the grace time; the number of events that didn't. */
+const land = (flight: Flight, stopping: Stopping.Stopping): Effect.Effect<number> =>
   Effect.gen(function*() {
     if (flight.running() === 0) return 0
-    yield* Stdio.notes(
-      `stopping: ${plural(flight.running(), "event")} in flight, up to ${defaults.grace}; again to end at once`
-    )
+    yield* stopping.stop
+    yield* Stdio.notes(`stopping: requests in flight have ${defaults.grace} to end; again to end at once`)
     yield* Effect.timeoutOption(flight.idle, defaults.grace)
     const left = flight.running()
     yield* flight.interrupt

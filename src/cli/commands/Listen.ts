@@ -8,7 +8,8 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Runtime from "effect/Runtime"
 import * as http from "node:http"
-import type { AddressInfo } from "node:net"
+import type { AddressInfo, Socket } from "node:net"
+import type { Duplex } from "node:stream"
 import * as WebhookSignature from "../../webhooks/WebhookSignature.js"
 import * as CliError from "../CliError.js"
 import * as Secrets from "../Secrets.js"
@@ -34,14 +35,14 @@ export const run = (options: Options): Effect.Effect<number, CliError.CliError> 
     const server = yield* serve(options.port, (request, response) => {
       const status = options.respond[Math.min(received++, options.respond.length - 1)] ?? 200
       return Effect.gen(function*() {
-        const body = yield* readBody(request)
-        if (body === undefined) return
+        const { body, complete } = yield* readBody(request)
         const tooLarge = body.length > maxBytes
         const answered = tooLarge ? 413 : status
-        const verdict = tooLarge ? bodyTooLarge : yield* judge(request, body, keys)
+        const verdict = tooLarge ? bodyTooLarge : complete ? yield* judge(request, body, keys) : incomplete
         yield* options.json
           ? Stdio.json(jsonLine(request, tooLarge ? empty : body, verdict))
-          : Stdio.lines(humanLine(request, answered, verdict))
+          : Stdio.lines(humanLine(request, complete ? answered : undefined, verdict))
+        if (!complete) return
         if (options.delay !== undefined) yield* Effect.sleep(options.delay)
         response.writeHead(answered, tooLarge ? { connection: "close" } : {}).end()
       }).pipe(Effect.catchAll((error) => Deferred.fail(broken, error)))
@@ -62,15 +63,37 @@ interface Verdict {
 const maxBytes = 1_048_576
 const empty = Buffer.alloc(0)
 const bodyTooLarge: Verdict = { signature: "invalid", reason: "body-too-large" }
+const incomplete: Verdict = { signature: "invalid", reason: "incomplete" }
 
 const serve = (
   port: number,
   handle: (request: http.IncomingMessage, response: http.ServerResponse) => Effect.Effect<unknown>
 ) =>
   Effect.flatMap(Effect.runtime<never>(), (runtime) => {
-    const server = http.createServer((request, response) => {
-      const fiber = Runtime.runFork(runtime)(handle(request, response))
-      response.on("close", () => fiber.unsafeInterruptAsFork(fiber.id()))
+    const run = Runtime.runFork(runtime)
+    const listener: http.RequestListener = (request, response) => {
+      // The line of a request that breaks off is still to be written when its connection has gone.
+      let read = false
+      request.on("close", () => (read = request.complete))
+      const fiber = run(handle(request, response))
+      response.on("close", () => read && fiber.unsafeInterruptAsFork(fiber.id()))
+    }
+    const server = http.createServer(listener)
+    // Node.js would answer these by itself, without a word.
+    server.on("checkExpectation", listener)
+    server.on("connect", (request: http.IncomingMessage, socket: Duplex) => {
+      const response = new http.ServerResponse(request)
+      response.shouldKeepAlive = false
+      response.assignSocket(socket as Socket)
+      response.on("finish", () => socket.end())
+      listener(request, response)
+    })
+    server.on("clientError", (_, socket: Duplex) => {
+      // What breaks off within a request is told of as that request.
+      if (!("_httpMessage" in socket) || socket._httpMessage === null) {
+        run(Stdio.notes("a connection sent something that is not HTTP, or broke off before its request was whole"))
+      }
+      if (socket.writable) socket.end("HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n")
     })
     return Effect.acquireRelease(
       Effect.async<http.Server, CliError.CliError>((resume) => {
@@ -93,8 +116,10 @@ const serve = (
     }))
   })
 
-// The whole body, or one byte more than is allowed; nothing if the request broke off.
-const readBody = (request: http.IncomingMessage): Effect.Effect<Buffer | undefined> =>
+// The whole body, or one byte more than is allowed, or what came of it until the request broke off.
+const readBody = (
+  request: http.IncomingMessage
+): Effect.Effect<{ readonly body: Buffer; readonly complete: boolean }> =>
   Effect.async((resume) => {
     const chunks: Array<Buffer> = []
     let length = 0
@@ -104,11 +129,11 @@ const readBody = (request: http.IncomingMessage): Effect.Effect<Buffer | undefin
         chunks.push(chunk)
       } else {
         request.pause()
-        resume(Effect.succeed(Buffer.alloc(maxBytes + 1)))
+        resume(Effect.succeed({ body: Buffer.alloc(maxBytes + 1), complete: true }))
       }
     })
-    request.on("end", () => resume(Effect.succeed(Buffer.concat(chunks))))
-    request.on("error", () => resume(Effect.succeed(undefined)))
+    request.on("end", () => resume(Effect.succeed({ body: Buffer.concat(chunks), complete: true })))
+    request.on("error", () => resume(Effect.succeed({ body: Buffer.concat(chunks), complete: false })))
   })
 
 const judge = (
@@ -142,12 +167,12 @@ const jsonLine = (request: http.IncomingMessage, body: Buffer, verdict: Verdict)
   }
 }
 
-const humanLine = (request: http.IncomingMessage, status: number, verdict: Verdict): string => {
+const humanLine = (request: http.IncomingMessage, status: number | undefined, verdict: Verdict): string => {
   const header = (name: string) => {
     const value = request.headers[name]
     return value === undefined ? "" : `  ${name}=${visible(String(value), 200)}`
   }
   const signature = verdict.reason === undefined ? verdict.signature : `${verdict.signature} (${verdict.reason})`
-  return `${request.method} ${visible(request.url ?? "", 200)} -> ${status}  signature=${signature}` +
+  return `${request.method} ${visible(request.url ?? "", 200)} -> ${status ?? "broke off"}  signature=${signature}` +
     `${header("webhook-id")}${header("x-correlation-id")}`
 }

@@ -1,6 +1,7 @@
 /**
  * One endpoint of a configuration: every setting by its rule, every problem noted, none ends the search for others.
  */
+import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -10,7 +11,7 @@ import { createHash } from "node:crypto"
 import { defaults } from "../../Defaults.js"
 import * as EgressPolicy from "../../http/EgressPolicy.js"
 import { parseSecret } from "../WebhookSecret.js"
-import type { EndpointFields, EndpointSecret } from "./endpointFields.js"
+import { type EndpointFields, type EndpointSecret, isExpired } from "./endpointFields.js"
 import * as rules from "./endpointRules.js"
 import * as endpointUrl from "./endpointUrl.js"
 import { isRfc3339 } from "./eventTime.js"
@@ -171,6 +172,13 @@ const decodeSecrets = (
         const secret = yield* decodeListed(context, item, [...path, "secrets", index])
         if (secret !== undefined) secrets.push(secret)
       }
+      const now = yield* Clock.currentTimeMillis
+      if (secrets.length > 0 && secrets.length === several.items.length && secrets.every(isExpired(now))) {
+        note(context, [...path, "secrets"], {
+          code: "secrets_expired",
+          message: "have all expired, so nothing could be signed; add one that is still good"
+        })
+      }
     } else if (several !== undefined) {
       refuseNode(context, several, [...path, "secrets"], "an array of secrets, newest first")
     }
@@ -268,7 +276,10 @@ const decodeValue = (
     const found = pick(context, node.entries, path, referenceKeys)
     const [kind, child] = [...found][0] ?? []
     if (kind === undefined || child === undefined || found.size > 1) {
-      note(context, path, { code: "type", message: `must be ${valueForms}` })
+      // Of a mistyped name its own problem says enough.
+      if (kind !== undefined || node.entries.length === 0) {
+        note(context, path, { code: "type", message: `must be ${valueForms}` })
+      }
       return undefined
     }
     const name = readScalar(context, child, [...path, kind], rules.reference)

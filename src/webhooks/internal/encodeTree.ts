@@ -144,10 +144,10 @@ export const copy = (value: unknown, root: string, maxBytes: number): Either.Eit
   return refusal === undefined ? Either.right(tree!) : Either.left(refusal)
 }
 
-/** `data.items[3]["odd key"]`; odd keys are escaped and cut at 64 characters, the whole at 512. */
+/** `data.items[3]["odd key"]`; odd keys are escaped and cut at 64 characters, and of a long path the middle is left out. */
 export const formatPath = (root: string, path: ReadonlyArray<PropertyKey>): string => {
   const text = path.reduce<string>((text, key) => text + formatSegment(key), root)
-  return text.length > 512 ? `${text.slice(0, 512)}...` : text
+  return text.length > 200 ? `${text.slice(0, 120)}...${text.slice(-60)}` : text
 }
 
 /** A key in quotes, only printable ASCII, cut at 64 characters. */

@@ -13,6 +13,10 @@ export interface EndpointSecret {
   readonly expiresAt: number | undefined
 }
 
+/** Whether a secret no longer signs at a time, in milliseconds since the epoch. */
+export const isExpired = (now: number) => ({ expiresAt }: EndpointSecret): boolean =>
+  expiresAt !== undefined && expiresAt <= now
+
 export interface EndpointFields {
   /** Names the endpoint in reports, logs and rows: 1 to 64 characters of `[A-Za-z0-9_-]`. */
   readonly id: string
@@ -56,7 +60,7 @@ export interface EndpointDocument {
   readonly id?: string | undefined
   /** The one secret; absent or empty: unsigned. */
   readonly secret?: ValueDocument | undefined
-  /** Several secrets in place of `secret`, newest first; all that have not expired sign. */
+  /** Several secrets in place of `secret`, newest first; all that have not expired sign. At least one must not have. */
   readonly secrets?: ReadonlyArray<SecretDocument> | undefined
   /** Default: true. A disabled endpoint is validated like any other. */
   readonly enabled?: boolean | undefined

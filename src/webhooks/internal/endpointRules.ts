@@ -5,9 +5,11 @@ import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as DurationText from "../../DurationText.js"
+import * as HeaderName from "../../http/HeaderName.js"
 import type { Format } from "./endpointFields.js"
 import { isTemplate } from "./endpointUrl.js"
 import { make, refusing, refusingUnless, type Rule } from "./rule.js"
+import { isTenant, tenantProblem } from "./tenant.js"
 
 /** The type of an event: 1 to 128 characters of `[A-Za-z0-9_.-]`; or a pattern: `<type>.*`, `*`. */
 export const eventKey: Rule<string> = make(
@@ -82,11 +84,7 @@ export const format: Rule<Format> = make(
 export const tenant: Rule<string> = make(
   "a string",
   Schema.String.pipe(
-    refusing(
-      (name) => name.length <= 128 && name.trim() !== "" && name === name.trim() && !control.test(name),
-      "tenant",
-      "must be 1 to 128 characters, without control characters and without white space at its ends"
-    )
+    refusing(isTenant, "tenant", tenantProblem)
   )
 )
 
@@ -106,17 +104,14 @@ export const headerName = (correlation: string): Rule<string> =>
   make(
     "a string",
     Schema.String.pipe(
-      refusing(isHeaderName, "header_name", "is not a header name: 1 to 128 letters, digits and !#$%&'*+-.^_`|~"),
+      refusing(HeaderName.isToken, "header_name", "is not a header name: 1 to 128 letters, digits and !#$%&'*+-.^_`|~"),
       refusing(
-        (name) => !isReserved(name.toLowerCase(), correlation.toLowerCase()),
+        (name) => !HeaderName.isReserved(name) && name.toLowerCase() !== correlation.toLowerCase(),
         "header_reserved",
         "is set by the library or the transport and can't be configured"
       )
     )
   )
-
-/** Whether a text may name a header. */
-export const isHeaderName = (name: string): boolean => /^[A-Za-z0-9!#$%&'*+\-.^_`|~]{1,128}$/.test(name)
 
 export const headerValue: Rule<string> = make(
   "a string",
@@ -139,30 +134,6 @@ export const headerValue: Rule<string> = make(
 // --- internal
 
 const control = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u
-
-const reserved: ReadonlySet<string> = new Set([
-  "host",
-  "user-agent",
-  "accept-encoding",
-  "connection",
-  "proxy-connection",
-  "keep-alive",
-  "transfer-encoding",
-  "te",
-  "trailer",
-  "upgrade",
-  "expect",
-  "http2-settings",
-  "proxy-authorization",
-  "proxy-authenticate",
-  "traceparent",
-  "tracestate",
-  "b3",
-  "idempotency-key"
-])
-
-const isReserved = (name: string, correlation: string): boolean =>
-  reserved.has(name) || name === correlation || /^(?:x-)?webhook-|^content-|^x-b3-/.test(name)
 
 // Hoisted: the rules above ask for these when the module loads.
 

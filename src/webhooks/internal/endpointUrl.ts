@@ -23,12 +23,20 @@ export const parse = (text: string, policy: EgressPolicy.EgressPolicy): Either.E
   return parsed === undefined ? Either.right(url) : Either.left(parsed)
 }
 
-/** Whether a text holds a placeholder that nobody filled in: `${NAME}`, `{{name}}`, `<%= name %>`, `%NAME%`. */
-export const isTemplate = (text: string): boolean => template.test(text)
+/** Whether a text holds a placeholder that nobody filled in: `${NAME}`, `$NAME`, `{{name}}`, `<%= name %>`, `<name>`, `%NAME%`. */
+export const isTemplate = (text: string): boolean => templates.some((template) => template.test(text))
 
 // --- internal
 
-const template = /\$\{[^}]*\}|\{\{|\}\}|<%|\$\([^)]*\)|%(?![0-9A-Fa-f]{2})[A-Za-z_][A-Za-z0-9_]*%/
+const templates: ReadonlyArray<RegExp> = [
+  /\$\{[^}]*\}|\{\{|\}\}|<%|\$\([^)]*\)/,
+  // Capitals only: `$filter` and the like are names of query parameters.
+  /\$[A-Z_][A-Z0-9_]*(?![A-Za-z0-9_])/,
+  /<[A-Za-z][A-Za-z0-9_ -]*>/,
+  // Not what percent-encoding writes: a name that doesn't begin with two hex digits, or no two of them behind its end.
+  /%(?![0-9A-Fa-f]{2})[A-Za-z_][A-Za-z0-9_]*%/,
+  /%[A-Za-z_][A-Za-z0-9_]*%(?![0-9A-Fa-f]{2})/
+]
 
 const refuse = (code: string, message: string): Either.Either<never, Refusal> => Either.left({ code, message })
 
@@ -53,8 +61,8 @@ const checkText = (text: string): Refusal | undefined => {
   if (scheme !== "https" && scheme !== "http") {
     return { code: "url_scheme", message: "has a scheme other than https (http only for allow-listed hosts)" }
   }
-  const authority = /^[^:]+:\/\/([^/?#]+)/.exec(text)?.[1]
-  if (authority === undefined) {
+  const authority = authorityOf(text)
+  if (authority === "") {
     return { code: "url_invalid", message: "has no host right after the two slashes; write https://host/path" }
   }
   if (authority.includes("@")) {
@@ -89,9 +97,7 @@ const checkParsed = (text: string, url: URL, policy: EgressPolicy.EgressPolicy):
   if (url.port === "0") return { code: "url_port", message: "has port 0; 1 to 65535 are ports" }
   const decision = EgressPolicy.decideUrl(policy, url)
   if (decision._tag === "Blocked") return blocked(url.hostname, decision.rule)
-  return looksAlike(text, url.hostname)
-    ? { code: "url_host", message: "has a host in look-alike characters; write it in plain letters" }
-    : undefined
+  return repaired(authorityOf(text), url)
 }
 
 const blocked = (host: string, rule: string): Refusal => {
@@ -106,7 +112,8 @@ const blocked = (host: string, rule: string): Refusal => {
     case "port":
       return {
         code: "url_port",
-        message: `has a port other than 443, 80, 8443, 8080 or 1024 and up; use one or ${allowIt("host:port")}`
+        message: "has a port that is not allowed; without an entry for it these are: 443, 80, 8443, 8080 and 1024 up " +
+          `(where an entry has a port, that one only); use an allowed one or ${allowIt("host:port")}`
       }
     case "localhost":
       return {
@@ -131,8 +138,19 @@ const blocked = (host: string, rule: string): Refusal => {
 
 const allowIt = (what: string): string => `add ${what} to WEBHOOKS_EGRESS_ALLOW`
 
-/** Whether the host was written in characters that turn into plain ASCII, such as full-width or circled letters. */
-const looksAlike = (text: string, host: string): boolean => {
-  const written = /^[^:]+:\/\/([^/?#]+)/.exec(text)?.[1] ?? ""
-  return /[^\x00-\x7f]/.test(written) && !host.includes("xn--")
+const authorityOf = (text: string): string => /^[^:]+:\/\/([^/?#]+)/.exec(text)?.[1] ?? ""
+
+/** What `new URL` read otherwise than it is written. IPv6 has many ways to write an address, none of which is taken for another. */
+const repaired = (authority: string, url: URL): Refusal | undefined => {
+  const { host = "", port } = /^(?<host>\[[^\]]*\]|[^:]*)(?::(?<port>.*))?$/.exec(authority)?.groups ?? {}
+  if (port === "") return { code: "url_port", message: "has a colon behind the host but no port; remove it" }
+  if (port?.startsWith("0") === true) return { code: "url_port", message: "has a port with a zero first; remove it" }
+  if (/[^\x00-\x7f]/.test(host)) {
+    return url.hostname.includes("xn--")
+      ? undefined
+      : { code: "url_host", message: "has a host in look-alike characters; write it in plain letters" }
+  }
+  return host.startsWith("[") || host.toLowerCase() === url.hostname
+    ? undefined
+    : { code: "url_host", message: "has an address in a short or unusual form; write it as four decimal numbers" }
 }

@@ -2,6 +2,7 @@
  * What is wrong with a configuration: where, which rule, and words. Nothing that was configured is ever repeated, except names of settings
  * and event types, escaped and cut.
  */
+import { withoutCredential } from "./credentials.js"
 import { nearest } from "./nearest.js"
 
 /** One thing that is wrong. */
@@ -67,9 +68,8 @@ const keyLength = 60
 
 const renderKey = (key: string): string => {
   // Someone who puts the wrong thing before the colon must not find it in a log.
-  const secret = /wh(?:sec|sk)_|:\/\//i.exec(key)
-  const shown = secret === null ? key : `${key.slice(0, secret.index + secret[0].length)}...`
-  if (plainKey.test(shown) && secret === null) return shown
+  const shown = withoutCredential(key)
+  if (plainKey.test(shown) && shown === key) return shown
   const cut = shown.length > keyLength ? `${shown.slice(0, keyLength - 3)}...` : shown
   return `"${cut.replace(/[^ !#-[\]-~]/g, escape)}"`
 }
