@@ -49,7 +49,7 @@ export const defaults = {
   maxResponseBytes: 1_048_576,
   /** `executeHead`: bytes of a body that are kept, bytes that are read at most, and for how long, before the socket is destroyed. */
   capture: { keepBytes: 16_384, readBytes: 65_536, time: "2 seconds" },
-  /** Events that wait in the background queue. */
+  /** Events under way in the background. */
   backgroundQueue: 1_000,
   /** Time that work in flight is given when the program stops. */
   grace: "10 seconds",

@@ -2,7 +2,7 @@
  * The direct path: one event to every endpoint that wants it, from within the program, with retries in memory. What must survive a
  * crash goes through the outbox instead.
  */
-import * as Cause from "effect/Cause"
+import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -143,7 +143,7 @@ export const make = (
         Effect.flatMap(toEvent(event), (event) => dispatchInBackground(event)).pipe(
           Effect.catchAll((error) => logUnusable(event, error.message)),
           // A fault in a host's `Endpoints` must not end the subscription that called.
-          Effect.catchAllDefect((defect) => logUnusable(event, "an unexpected fault", Cause.die(defect)))
+          Effect.catchAllCause((cause) => logUnusable(event, "an unexpected fault", cause))
         )
     }
   })
@@ -204,7 +204,11 @@ export const layerTest: Layer.Layer<DispatchedEvents | WebhookDispatcher> = Laye
       Context.add(WebhookDispatcher, {
         dispatch,
         dispatchInBackground: (event) => Effect.asVoid(dispatch(event)),
-        handler: (event) => Effect.flatMap(toEvent(event), dispatch).pipe(Effect.orDie, Effect.asVoid)
+        handler: (event) =>
+          Effect.flatMap(toEvent(event), dispatch).pipe(
+            Effect.catchAll((error) => logUnusable(event, error.message)),
+            Effect.asVoid
+          )
       })
     )
   })
@@ -223,9 +227,11 @@ interface Prepared {
 const toEvent = (
   event: object
 ): Effect.Effect<WebhookEvent.WebhookEvent, WebhookEvent.InvalidEvent | WebhookEvent.UnserializableEvent> =>
-  WebhookEvent.isWebhookEvent(event) || (!("_tag" in event) && "type" in event && "data" in event)
-    ? WebhookEvent.make(event as WebhookEvent.WebhookEvent)
-    : WebhookEvent.fromDomain(event)
+  Effect.suspend(() =>
+    WebhookEvent.isWebhookEvent(event) || (!("_tag" in event) && "type" in event && "data" in event)
+      ? WebhookEvent.make(event as WebhookEvent.WebhookEvent)
+      : WebhookEvent.fromDomain(event)
+  )
 
 const logUnusable = (event: object, error: string, cause?: Cause.Cause<never>): Effect.Effect<void> =>
   Effect.annotateLogs(

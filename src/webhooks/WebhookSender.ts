@@ -39,7 +39,7 @@ export interface DeliveryReport {
   readonly status: number | undefined
   /** Requests made. */
   readonly attempts: number
-  /** Milliseconds from the first attempt to the end, waits included. */
+  /** Milliseconds from handing it over to the end, waits included. */
   readonly duration: number
   readonly correlationId: string
   /** What went wrong, unless delivered. */
@@ -79,7 +79,7 @@ export class WebhookSender extends Context.Tag("effect-webhooks/WebhookSender")<
 export interface Options {
   /** Runs after each request, before its retry; it gets at most 10 seconds. */
   readonly onAttempt?: ((attempt: AttemptReport) => Effect.Effect<void>) | undefined
-  /** Runs when a delivery has ended, also when the program stopped it. */
+  /** Runs when a delivery has ended, also when the program stopped it; it gets at most 10 seconds. */
   readonly onDelivery?: ((delivery: DeliveryReport) => Effect.Effect<void>) | undefined
 }
 
@@ -108,9 +108,7 @@ export const make = (options: Options = {}): Effect.Effect<WebhookSender["Type"]
               report(message, endpoint, delivered === undefined ? exit : Exit.succeed(delivered), attempts, startedAt)
             ),
             Effect.tap(log),
-            Effect.tap((report) =>
-              options.onDelivery === undefined ? Effect.void : shielded("onDelivery", options.onDelivery(report))
-            ),
+            Effect.tap((report) => shielded("onDelivery", report, options.onDelivery)),
             CorrelationId.withCorrelationId(message.correlationId)
           )
         })
@@ -199,34 +197,32 @@ const attempted = (
       Metrics.attempt(outcome, failureClass ?? "none"),
       Metric.update(Metrics.attemptDuration, result.duration)
     )
-    return onAttempt === undefined ? counted : Effect.zipRight(
+    return Effect.zipRight(
       counted,
-      shielded(
-        "onAttempt",
-        Effect.timeoutOption(
-          onAttempt({
-            messageId: message.id,
-            eventType: message.eventType,
-            endpointId: endpoint.id,
-            attempt: result.attempt,
-            outcome,
-            class: failureClass,
-            status,
-            duration: result.duration
-          }),
-          hookTime
-        )
-      )
+      shielded("onAttempt", {
+        messageId: message.id,
+        eventType: message.eventType,
+        endpointId: endpoint.id,
+        attempt: result.attempt,
+        outcome,
+        class: failureClass,
+        status,
+        duration: result.duration
+      }, onAttempt)
     )
   })
 
-const hookTime = "10 seconds"
-
-/** A host's hook whose faults stay its own. */
-const shielded = (hook: string, effect: Effect.Effect<unknown>): Effect.Effect<void> =>
-  Effect.asVoid(
-    Effect.catchAllDefect(effect, (defect) =>
-      Effect.annotateLogs(Effect.logError("webhook_hook_failed", Cause.die(defect)), { hook }))
+/** A host's hook: it gets its time, and its faults stay its own. */
+const shielded = <A>(
+  hook: string,
+  value: A,
+  f: ((value: A) => Effect.Effect<void>) | undefined
+): Effect.Effect<void> =>
+  f === undefined ? Effect.void : Effect.suspend(() => f(value)).pipe(
+    Effect.interruptible,
+    Effect.timeoutOption("10 seconds"),
+    Effect.catchAllCause((cause) => Effect.annotateLogs(Effect.logError("webhook_hook_failed", cause), { hook })),
+    Effect.asVoid
   )
 
 const log = (report: DeliveryReport): Effect.Effect<void> => {

@@ -66,15 +66,21 @@ export class BoundedKeys<V> {
   }
 
   private evictOne(): boolean {
-    // Two rounds at most: the first may find all of them touched.
+    // Two rounds at most: the first may find all of them touched. And a search among busy ones ends soon.
     let steps = this.evictable.size * 2
+    let busy = 0
     for (const [key, entry] of this.evictable) {
-      if (steps-- === 0) return false
+      if (steps-- === 0 || busy > mostBusy) return false
       this.evictable.delete(key)
-      if (!entry.touched && !this.isBusy(entry.value)) return true
+      if (this.isBusy(entry.value)) busy++
+      else if (!entry.touched) return true
       entry.touched = false
       this.evictable.set(key, entry)
     }
     return false
   }
 }
+
+// --- internal
+
+const mostBusy = 64

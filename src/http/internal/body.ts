@@ -46,6 +46,12 @@ export const buffer = (
     return Effect.map(read(response, sink, maxBytes), (complete) => sink.body(complete))
   })
 
+/** Lets go of a body that nobody will read: its socket is destroyed, unless it was over anyway. */
+export const discard = (response: HttpClientResponse.HttpClientResponse): Effect.Effect<void> =>
+  isBodiless(response)
+    ? Effect.void
+    : Effect.ignore(Effect.raceFirst(Effect.interruptible(Stream.runDrain(response.stream)), turn))
+
 // --- internal
 
 const noBody: Body = { bytes: new Uint8Array(), complete: true }

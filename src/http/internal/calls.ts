@@ -1,7 +1,7 @@
 /**
  * One call of the resilient client: what surrounds an attempt, layer by layer.
  */
-import * as HttpClient from "@effect/platform/HttpClient"
+import type * as HttpClient from "@effect/platform/HttpClient"
 import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
 import * as Duration from "effect/Duration"
@@ -9,7 +9,6 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import * as FiberRef from "effect/FiberRef"
-import { constTrue } from "effect/Function"
 import { globalValue } from "effect/GlobalValue"
 import * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
@@ -23,17 +22,13 @@ import * as RetryBudget from "../RetryBudget.js"
 import * as RetryPolicy from "../RetryPolicy.js"
 import * as Answers from "./answers.js"
 import { BoundedKeys } from "./BoundedKeys.js"
-import { type Call, deadlineExceeded, exchange, type Read, readHead, readWhole } from "./exchange.js"
+import { type Call, currentKey, deadlineExceeded, exchange, type Read, readHead, readWhole } from "./exchange.js"
 import type { ExecuteHeadOptions, Head, Options } from "./model.js"
 import { monotonicNow } from "./monotonic.js"
 import * as Retrying from "./retrying.js"
 import * as Slots from "./slots.js"
 
-/** The key set by `withKey`. */
-export const currentKey: FiberRef.FiberRef<Option.Option<string>> = globalValue(
-  "effect-webhooks/ResilientHttpClient/currentKey",
-  () => FiberRef.unsafeMake(Option.none<string>(), { join: (parent) => parent })
-)
+export { currentKey } from "./exchange.js"
 
 /** The number of the attempt under way, 0 outside one. */
 export const currentAttempt: FiberRef.FiberRef<number> = globalValue(
@@ -98,10 +93,12 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
             attempts: 0,
             request: undefined,
             answer: undefined,
+            response: undefined,
+            startedAt: now,
             cutShort: false,
             onHead: settings.onHead
           }
-          const loop = Retrying.run<
+          return Retrying.run<
             Answers.Answer,
             E | Errors.ResilientHttpClientError,
             Errors.RetryBudgetExhausted,
@@ -113,8 +110,6 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
             grant: (last) => grant(call, last),
             onRetry: (_, delay, last) => logRetry(call, delay, last)
           })
-          // The client below would put the whole URL and all headers into a span of its own.
-          return Effect.locally(loop, HttpClient.currentTracerDisabledWhen, constTrue)
         }))
     })
 
@@ -125,9 +120,10 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
     read: Read,
     { concurrency, onAttempt }: Partial<ExecuteHeadOptions>
   ): Effect.Effect<Answers.Answer, E | Errors.ResilientHttpClientError, R> =>
-    Effect.flatMap(monotonicNow, (startedAt) => {
+    Effect.suspend(() => {
       const before = call.attempts
       call.answer = undefined
+      call.request = undefined
       const attempted = Effect.locally(
         // Where the key is known, the request is made (and signed) only once its slot is free.
         key !== undefined
@@ -140,7 +136,7 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
         currentAttempt,
         before + 1
       )
-      return onAttempt === undefined ? attempted : told(attempted, call, before, startedAt, onAttempt)
+      return onAttempt === undefined ? attempted : told(attempted, call, before, onAttempt)
     })
 
   /** In a slot, and if the breaker admits it. */
@@ -158,7 +154,11 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
       breakers.protect(
         key,
         call.attempts === 0 ? Effect.zipRight(spend(key), effect) : effect,
-        (exit) => Answers.judgeExit(call.answer === undefined ? exit : Exit.succeed(call.answer), call.cutShort)
+        (exit) =>
+          Answers.judgeExit(
+            call.answer === undefined ? exit : Exit.succeed(call.answer),
+            call.cutShort || call.request === undefined
+          )
       )
     )
     return Effect.mapError(
@@ -229,16 +229,20 @@ const told = <E, R>(
   attempt: Effect.Effect<Answers.Answer, E | Errors.ResilientHttpClientError, R>,
   call: Call,
   before: number,
-  startedAt: number,
   onAttempt: NonNullable<ExecuteHeadOptions["onAttempt"]>
 ): Effect.Effect<Answers.Answer, E | Errors.ResilientHttpClientError, R> => {
+  let done = false
   const tell = (exit: Exit.Exit<Answers.Answer, E | Errors.ResilientHttpClientError>): Effect.Effect<void> =>
-    call.attempts === before ? Effect.void : Effect.flatMap(monotonicNow, (now) =>
-      Effect.locally(
-        onAttempt({ attempt: call.attempts, duration: now - startedAt, exit }),
-        currentKey,
-        Option.none()
-      ))
+    Effect.suspend(() => {
+      if (done || call.attempts === before) return Effect.void
+      done = true
+      return Effect.flatMap(monotonicNow, (now) =>
+        Effect.locally(
+          onAttempt({ attempt: call.attempts, duration: now - call.startedAt, exit }),
+          currentKey,
+          Option.none()
+        ))
+    })
   return attempt.pipe(
     Effect.onInterrupt(() =>
       Effect.forkDaemon(

@@ -1,12 +1,16 @@
 /**
  * One HTTP request and its answer: the innermost layer of a call, in a span and within the time that it has.
  */
-import type * as HttpClient from "@effect/platform/HttpClient"
+import * as HttpClient from "@effect/platform/HttpClient"
 import type * as HttpClientError from "@effect/platform/HttpClientError"
 import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as FiberRef from "effect/FiberRef"
+import { constTrue } from "effect/Function"
+import { globalValue } from "effect/GlobalValue"
+import * as Option from "effect/Option"
 import type * as Tracer from "effect/Tracer"
 import * as CorrelationId from "../../CorrelationId.js"
 import { defaults } from "../../Defaults.js"
@@ -16,6 +20,12 @@ import * as Answers from "./answers.js"
 import * as Body from "./body.js"
 import type { ExecuteHeadOptions } from "./model.js"
 import { monotonicNow } from "./monotonic.js"
+
+/** The key set by `withKey`. */
+export const currentKey: FiberRef.FiberRef<Option.Option<string>> = globalValue(
+  "effect-webhooks/ResilientHttpClient/currentKey",
+  () => FiberRef.unsafeMake(Option.none<string>(), { join: (parent) => parent })
+)
 
 /** What is known of a call so far, and what bounds it. */
 export interface Call {
@@ -32,6 +42,10 @@ export interface Call {
   request: HttpClientRequest.HttpClientRequest | undefined
   /** The answer to it, from the moment that its head is complete: nothing that happens after that can undo it. */
   answer: Answers.Answer | undefined
+  /** The response whose body still waits to be read. */
+  response: HttpClientResponse.HttpClientResponse | undefined
+  /** When the last attempt began, in its slot: monotonic milliseconds. */
+  startedAt: number
   /** Whether the deadline left the last attempt so little time that its end says nothing of the other side. */
   cutShort: boolean
   readonly onHead: ExecuteHeadOptions["onHead"]
@@ -107,8 +121,10 @@ const answered = <E, R>(
   Effect.flatMap(monotonicNow, (startedAt) => {
     const own = Duration.toMillis(call.attemptTimeout)
     const left = Math.max(0, call.deadlineAt - startedAt)
+    call.startedAt = startedAt
     call.cutShort = left < Math.min(own, Duration.toMillis(call.deadline)) / 2
-    return Effect.flatMap(request, (made) => send(settings, call, read, made, span)).pipe(
+    return Effect.locally(request, currentKey, Option.none()).pipe(
+      Effect.flatMap((made) => send(settings, call, read, made, span)),
       // Time runs out even where the caller can't be interrupted.
       Effect.interruptible,
       Effect.timeoutFail({
@@ -122,13 +138,23 @@ const answered = <E, R>(
             })
             : deadlineExceeded(call)
       }),
-      Effect.flatMap(({ answer, response }) =>
-        answer.complete ? Effect.succeed(answer) : captureInto(answer, response, startedAt + Math.min(own, left))
+      // The timer may fire in the very moment of the answer: what counts is the answer.
+      Effect.catchAll((error) => call.answer === undefined ? Effect.fail(error) : Effect.succeed(call.answer)),
+      Effect.flatMap((answer) =>
+        call.response === undefined
+          ? Effect.succeed(answer)
+          : captureInto(answer, call.response, startedAt + Math.min(own, left))
       ),
       Effect.map((answer) => {
         call.answer = answer
+        call.response = undefined
         return answer
-      })
+      }),
+      Effect.ensuring(Effect.suspend(() => {
+        const unread = call.response
+        call.response = undefined
+        return unread === undefined ? Effect.void : Body.discard(unread)
+      }))
     )
   })
 
@@ -139,10 +165,7 @@ const send = (
   read: Read,
   made: HttpClientRequest.HttpClientRequest,
   span: Tracer.Span
-): Effect.Effect<
-  { readonly answer: Answers.Answer; readonly response: HttpClientResponse.HttpClientResponse },
-  Errors.ResilientHttpClientError
-> => {
+): Effect.Effect<Answers.Answer, Errors.ResilientHttpClientError> => {
   const n = call.attempts + 1
   const url = Errors.safeUrl(made.url)
   // A request may bring an id of its own, if it is one.
@@ -160,6 +183,8 @@ const send = (
     ...traceParent(span)
   })
   return settings.inner.execute(request).pipe(
+    // The client below would put the whole URL and all headers into a span of its own.
+    Effect.locally(HttpClient.currentTracerDisabledWhen, constTrue),
     // A client that filters statuses by itself gives the answer inside an error.
     Effect.catchTag(
       "ResponseError",
@@ -177,8 +202,9 @@ const send = (
         }
         span.attribute("http.response.status_code", response.status)
         call.answer = answer
+        call.response = body === undefined ? response : undefined
         call.onHead?.(answer)
-        return { answer, response }
+        return answer
       })
     ),
     Effect.mapError((error) => error instanceof Errors.ResponseTooLarge ? error : presentable(error, request, n))

@@ -6,6 +6,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { BoundedKeys } from "./BoundedKeys.js"
 import { monotonicNow } from "./monotonic.js"
+import { Places } from "./places.js"
 
 /** When a call may no longer wait (monotonic milliseconds), and how it then fails. */
 export interface Patience<E> {
@@ -83,59 +84,3 @@ const within = <A, E, R, E2>(
         ))
     })
   )
-
-/** A turn in the queue. */
-class Ticket {
-  granted = false
-  private resume: ((effect: Effect.Effect<void>) => void) | undefined
-
-  readonly wait: Effect.Effect<void> = Effect.async((resume) => {
-    if (this.granted) resume(Effect.void)
-    else this.resume = resume
-  })
-
-  grant(): void {
-    this.granted = true
-    this.resume?.(Effect.void)
-  }
-}
-
-/** A number of places, given out first come, first served. */
-class Places {
-  readonly limit: number
-  private taken = 0
-  private readonly waiting = new Set<Ticket>()
-
-  constructor(limit: number) {
-    this.limit = Math.max(1, limit)
-  }
-
-  /** A ticket, granted at once if there is a place. */
-  enter(): Ticket {
-    const ticket = new Ticket()
-    if (this.taken < this.limit) {
-      this.taken++
-      ticket.grant()
-    } else this.waiting.add(ticket)
-    return ticket
-  }
-
-  /** Gives a ticket back, granted or not; its place goes to the next in the queue. */
-  leave(ticket: Ticket): void {
-    if (this.waiting.delete(ticket)) return
-    const [next] = this.waiting
-    if (next === undefined) this.taken--
-    else {
-      this.waiting.delete(next)
-      next.grant()
-    }
-  }
-
-  get full(): boolean {
-    return this.taken >= this.limit
-  }
-
-  get idle(): boolean {
-    return this.taken === 0
-  }
-}

@@ -7,6 +7,7 @@ import * as Fiber from "effect/Fiber"
 import * as Metric from "effect/Metric"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import { Places, type Ticket } from "../../http/internal/places.js"
 import * as Metrics from "../../Metrics.js"
 
 /** Work that goes on behind its caller. */
@@ -24,15 +25,9 @@ export const make = (
   { grace, limit }: { readonly grace: Duration.Duration; readonly limit: number }
 ): Effect.Effect<Background, never, Scope.Scope> =>
   Effect.gen(function*() {
-    const places = Effect.unsafeMakeSemaphore(limit)
+    const places = new Places(limit)
     const fibers = new Set<Fiber.RuntimeFiber<unknown>>()
-    let taken = 0
     let closed = false
-
-    const giveBack = Effect.suspend(() => {
-      taken--
-      return Effect.zipRight(Metric.modify(Metrics.backgroundQueue, -1), places.release(1))
-    })
 
     yield* Effect.addFinalizer(() =>
       Effect.suspend(() => {
@@ -45,15 +40,26 @@ export const make = (
       })
     )
 
-    const fork = (effect: Effect.Effect<unknown>, lost: Effect.Effect<void>): Effect.Effect<void, DispatcherClosed> =>
+    const fork = (
+      ticket: Ticket,
+      effect: Effect.Effect<unknown>,
+      lost: Effect.Effect<void>
+    ): Effect.Effect<void, DispatcherClosed> =>
       Effect.suspend(() => {
-        taken++
-        Metrics.backgroundQueue.unsafeModify(1, [])
-        if (closed) return Effect.zipRight(giveBack, Effect.fail(new DispatcherClosed()))
+        if (closed) {
+          places.leave(ticket)
+          return Effect.fail(new DispatcherClosed())
+        }
         return Effect.interruptible(effect).pipe(
           Effect.onInterrupt(() => lost),
-          Effect.ensuring(giveBack),
+          Effect.onExit(() =>
+            Effect.suspend(() => {
+              places.leave(ticket)
+              return Metric.modify(Metrics.backgroundQueue, -1)
+            })
+          ),
           Effect.forkDaemon,
+          Effect.tap(Metric.modify(Metrics.backgroundQueue, 1)),
           Effect.map((fiber) => {
             fibers.add(fiber)
             fiber.addObserver(() => {
@@ -67,8 +73,12 @@ export const make = (
       start: (effect, whenFull, lost) =>
         Effect.uninterruptibleMask((restore): Effect.Effect<void, BackgroundQueueFull | DispatcherClosed> => {
           if (closed) return Effect.fail(new DispatcherClosed())
-          if (whenFull === "refuse" && taken >= limit) return Effect.fail(new BackgroundQueueFull({ limit }))
-          return Effect.zipRight(restore(places.take(1)), fork(effect, lost))
+          if (whenFull === "refuse" && places.full) return Effect.fail(new BackgroundQueueFull({ limit }))
+          const ticket = places.enter()
+          const place = ticket.granted
+            ? Effect.void
+            : Effect.onInterrupt(restore(ticket.wait), () => Effect.sync(() => places.leave(ticket)))
+          return Effect.zipRight(place, fork(ticket, effect, lost))
         })
     }
   })

@@ -3,7 +3,7 @@ export const describeEvent = (event: object): Readonly<Record<string, string>> =
   const shown: Record<string, string> = {}
   for (const [name, candidates] of names) {
     for (const candidate of candidates) {
-      const value: unknown = Reflect.get(event, candidate)
+      const value = read(event, candidate)
       if (typeof value === "string" && plain.test(value)) {
         shown[name] = value
         break
@@ -14,6 +14,15 @@ export const describeEvent = (event: object): Readonly<Record<string, string>> =
 }
 
 // --- internal
+
+/** A getter of the host's may throw, and an untyped bus may carry anything. */
+const read = (event: unknown, name: string): unknown => {
+  try {
+    return typeof event === "object" && event !== null ? Reflect.get(event, name) : undefined
+  } catch {
+    return undefined
+  }
+}
 
 const names: ReadonlyArray<readonly [string, ReadonlyArray<string>]> = [
   ["eventType", ["_tag", "type"]],

@@ -6,6 +6,7 @@ import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as MutableList from "effect/MutableList"
 import * as PubSub from "effect/PubSub"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
@@ -51,11 +52,17 @@ export const ofPubSub = <A extends object>(
       )
     )
     const rest = Effect.gen(function*() {
-      const waiting = yield* Queue.takeAll(subscription)
+      // Taking makes room for publishers that wait, so there may be more; not for ever, should they never stop.
+      const waiting: Array<Iterable<A>> = []
+      for (let round = 0; round < 1000; round++) {
+        const taken = yield* Queue.takeAll(subscription)
+        if (Chunk.isEmpty(taken)) break
+        waiting.push(taken)
+      }
       yield* Queue.shutdown(subscription)
       const last = taking === undefined ? undefined : yield* Fiber.await(taking)
       if (last !== undefined && Exit.isSuccess(last)) yield* pending.add(Chunk.of(last.value))
-      yield* pending.add(waiting)
+      for (const taken of waiting) yield* pending.add(taken)
       yield* pending.drain
     })
     // Added after the subscription, so the rest is taken before the subscription is given up.
@@ -76,18 +83,18 @@ const running = <E, R>(
 
 /** Events that were taken and not handed over yet, in order. */
 const makePending = <A extends object>(handler: (event: A) => Effect.Effect<void>) => {
-  const events: Array<A> = []
+  const events = MutableList.empty<A>()
   const handOver: Effect.Effect<void> = Effect.suspend(() => {
-    const [event] = events
+    const event = MutableList.head(events)
     return event === undefined ? Effect.void : Effect.flatMap(handler(event), () => {
-      events.shift()
+      MutableList.shift(events)
       return handOver
     })
   })
   return {
     add: (more: Iterable<A>) =>
       Effect.sync(() => {
-        events.push(...more)
+        for (const event of more) MutableList.append(events, event)
       }),
     handOver,
     drain: Effect.zipRight(
