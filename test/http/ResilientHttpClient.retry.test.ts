@@ -1,4 +1,6 @@
+import * as HttpClient from "@effect/platform/HttpClient"
 import * as HttpClientError from "@effect/platform/HttpClientError"
+import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import { describe, expect, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -316,6 +318,53 @@ describe("the deadline", () => {
       Effect.provide(client([503, 503, "timeout"], { deadline: "3500 millis", breaker: { consecutiveFailures: 3 } })),
       quiet
     ))
+
+  it.effect("an attempt whose request could not even be made says nothing of the other side, and is told of no one", () => {
+    const told: Array<unknown> = []
+    return Effect.gen(function*() {
+      const { executeHead } = yield* ResilientHttpClient.ResilientHttpClient
+      for (let i = 0; i < 6; i++) {
+        const { exit } = yield* over(
+          executeHead(Effect.never, { url, onAttempt: () => Effect.sync(() => told.push(1)) }),
+          "2 minutes"
+        )
+        expect(Exit.isFailure(exit)).toBe(true)
+      }
+      expect(yield* stateName).toBe("Closed")
+      expect(told).toEqual([])
+    }).pipe(Effect.provide(client([200])), quiet)
+  })
+
+  it.effect("each request is told of once, with its own time: no wait for a slot in it", () => {
+    const told: Array<unknown> = []
+    return Effect.gen(function*() {
+      const { executeHead } = yield* ResilientHttpClient.ResilientHttpClient
+      const one = executeHead(Effect.succeed(HttpClientRequest.post(url)), {
+        url,
+        concurrency: 1,
+        onAttempt: ({ duration }) => Effect.sync(() => told.push(duration))
+      })
+      yield* over(Effect.all([one, one, one], { concurrency: "unbounded" }), "1 minute")
+      expect(told).toEqual([1000, 1000, 1000])
+    }).pipe(Effect.provide(client([{ status: 200, delay: "1 second" }])), quiet)
+  })
+
+  it.effect("a client that is interrupted by itself is told of once", () => {
+    const told: Array<unknown> = []
+    return Effect.gen(function*() {
+      const { executeHead } = yield* ResilientHttpClient.ResilientHttpClient
+      yield* Effect.exit(executeHead(Effect.succeed(HttpClientRequest.post(url)), {
+        url,
+        onAttempt: ({ exit }) => Effect.sync(() => told.push(exit._tag))
+      }))
+      yield* TestClock.adjust(0)
+      expect(told).toEqual(["Failure"])
+    }).pipe(
+      Effect.provide(ResilientHttpClient.layer()),
+      Effect.provideService(HttpClient.HttpClient, HttpClient.make(() => Effect.interrupt)),
+      quiet
+    )
+  })
 
   it.effect("passes where the caller can't be interrupted, too", () =>
     Effect.gen(function*() {

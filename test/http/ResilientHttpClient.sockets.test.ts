@@ -5,6 +5,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { CircuitBreakers } from "../../src/http/CircuitBreakers.js"
@@ -90,6 +91,27 @@ describe("case 5, on sockets", () => {
         expect(yield* stateOf(peer)).toBe("Closed")
       }).pipe(Effect.provide(real()), quiet))
   }
+})
+
+describe("case 5, between the head and the body", () => {
+  it.scopedLive("interrupted the moment the head is there: the socket closes", () =>
+    Effect.gen(function*() {
+      const peer = yield* tcpPeer((socket) => {
+        socket.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        every(socket, 50, () => socket.write("1\r\nx\r\n"))
+      })
+      const { executeHead } = yield* ResilientHttpClient.ResilientHttpClient
+      for (let i = 0; i < 10; i++) {
+        const fiber: Fiber.RuntimeFiber<unknown, unknown> = yield* Effect.fork(
+          executeHead(Effect.succeed(HttpClientRequest.post(peer.url)), {
+            url: peer.url,
+            onHead: () => fiber.unsafeInterruptAsFork(FiberId.none)
+          })
+        )
+        expect(Exit.isInterrupted(yield* Fiber.await(fiber))).toBe(true)
+      }
+      yield* eventually("the sockets' end", () => peer.open() === 0)
+    }).pipe(Effect.provide(real()), quiet))
 })
 
 describe("case 6: a complete 2xx head is a success, whatever its body does", () => {

@@ -458,23 +458,43 @@ describe("a host's hooks", () => {
       expect((yield* requests).length).toBe(1)
     }).pipe(Effect.provide(dispatcher([200], undefined, { onAttempt: () => Effect.never }))))
 
-  it.effect("a fault in one is logged and changes nothing", () => {
-    const log = logs()
-    return Effect.gen(function*() {
-      const report = yield* dispatched()
-      expect(report.deliveries).toMatchObject([{ outcome: "delivered", status: 200 }])
-      expect(
-        log.lines.filter(({ message }) => message === "webhook_hook_failed").map(({ annotations }) => annotations.hook)
+  const faults: ReadonlyArray<readonly [string, () => Effect.Effect<void>]> = [
+    ["dies", () => Effect.die("boom")],
+    ["throws", () => {
+      throw new Error("boom")
+    }],
+    ["interrupts", () => Effect.interrupt]
+  ]
+  for (const [fault, hook] of faults) {
+    it.effect(`one that ${fault} is logged and changes nothing`, () => {
+      const log = logs()
+      return Effect.gen(function*() {
+        const report = yield* dispatched()
+        expect(report.deliveries).toMatchObject([{ outcome: "delivered", status: 200, attempts: 2 }])
+        expect(
+          log.lines.filter(({ message }) => String(message).includes("webhook_hook_failed"))
+            .map(({ annotations }) => annotations.hook)
+        ).toEqual(["onAttempt", "onAttempt", "onDelivery"])
+      }).pipe(
+        Effect.provide(dispatcher([503, 200], undefined, { onAttempt: hook, onDelivery: hook })),
+        Effect.provide(log.layer)
       )
-        .toEqual(["onAttempt", "onDelivery"])
-    }).pipe(
-      Effect.provide(dispatcher([200], undefined, {
-        onAttempt: () => Effect.die("boom"),
-        onDelivery: () => Effect.die("boom")
-      })),
-      Effect.provide(log.layer)
-    )
-  })
+    })
+  }
+
+  it.effect("onDelivery that never ends holds up the end of the program for ten seconds at most", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const services = yield* Layer.buildWithScope(
+        dispatcher([200], undefined, { onDelivery: () => Effect.never, grace: "100 millis" }),
+        scope
+      )
+      yield* Effect.flatMap(event(), Context.get(services, WebhookDispatcher.WebhookDispatcher).dispatchInBackground)
+      yield* settle
+      const closing = yield* Effect.fork(Scope.close(scope, Exit.void))
+      yield* TestClock.adjust("11 seconds")
+      yield* Fiber.join(closing)
+    }))
 
   it.effect("onAttempt may use the same client: it holds no slot and goes by its own key", () => {
     const client = Layer.provideMerge(
@@ -561,6 +581,33 @@ describe("nothing disappears without a line", () => {
     }).pipe(Effect.provide(log.layer))
   })
 
+  it.effect("what publishers of a bounded PubSub waited with", () => {
+    const log = logs()
+    return Effect.gen(function*() {
+      const bus = yield* PubSub.bounded<OrderPlaced>(2)
+      yield* stopped(
+        Layer.provideMerge(WebhookDispatcher.subscribe(bus), slow),
+        () => Effect.forEach([1, 2, 3, 4, 5, 6, 7], (n) => Effect.forkDaemon(PubSub.publish(bus, order(n))))
+      )
+      expect(lines(log)).toHaveLength(7)
+    }).pipe(Effect.provide(log.layer))
+  })
+
+  it.effect("a chunk of any size", () =>
+    Effect.gen(function*() {
+      const { events } = yield* WebhookDispatcher.DispatchedEvents
+      const chunk = Chunk.fromIterable(Array.from({ length: 150_000 }, () => ({ not: "an event" })))
+      const log = logs()
+      yield* Effect.provide(
+        Effect.iterate(0, {
+          while: (n) => n < 150_000,
+          body: () => Effect.zipRight(settle, Effect.sync(() => log.lines.length))
+        }),
+        Layer.provideMerge(WebhookDispatcher.subscribe(Stream.fromChunk(chunk)), log.layer)
+      )
+      expect(yield* events).toEqual([])
+    }).pipe(Effect.provide(WebhookDispatcher.layerTest)))
+
   it.effect("what a subscription took from a stream", () => {
     const log = logs()
     return Effect.gen(function*() {
@@ -610,6 +657,21 @@ describe("nothing disappears without a line", () => {
         expect(lines(log)).toEqual([["OrderPlaced", undefined, undefined]])
       }).pipe(Effect.provide(layer))
     }).pipe(Effect.provide(log.layer))
+  })
+
+  it.effect("what an untyped bus may carry", () => {
+    const log = logs()
+    const throwing = Object.defineProperty({}, "_tag", {
+      get: () => {
+        throw new Error("boom")
+      }
+    })
+    return Effect.gen(function*() {
+      const { handler } = yield* WebhookDispatcher.WebhookDispatcher
+      yield* handler(throwing as object)
+      yield* handler(JSON.parse("null") as object)
+      expect(log.lines.filter(({ message }) => String(message).includes("webhook_failed"))).toHaveLength(2)
+    }).pipe(Effect.provide(dispatcher([200])), Effect.provide(log.layer))
   })
 
   it.effect("an event by hand is one", () =>

@@ -63,14 +63,14 @@ export const judgeFailure = (
 }
 
 /**
- * What the end of an attempt says of the other side, for its breaker. Time that ran out counts against it, unless the deadline had left it
- * hardly any (`cutShort`).
+ * What the end of an attempt says of the other side, for its breaker. Time that ran out counts against it, unless it had hardly any or was
+ * never asked (`noVerdict`).
  */
-export const judgeExit = (exit: Exit.Exit<Answer, unknown>, cutShort: boolean): Circuit.Result => {
+export const judgeExit = (exit: Exit.Exit<Answer, unknown>, noVerdict: boolean): Circuit.Result => {
   if (exit._tag === "Success") return retriedStatuses.has(exit.value.status) ? "Failure" : "Success"
   const error = Option.getOrUndefined(Cause.failureOption(exit.cause))
-  if (error instanceof DeadlineExceeded) return cutShort ? "Neutral" : "Failure"
-  if (error instanceof AttemptTimeout || transportFailure(error) !== undefined) return "Failure"
+  if (error instanceof DeadlineExceeded || error instanceof AttemptTimeout) return noVerdict ? "Neutral" : "Failure"
+  if (transportFailure(error) !== undefined) return "Failure"
   return error instanceof ResponseTooLarge ? "Success" : "Neutral"
 }
 
