@@ -4,6 +4,9 @@ export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
     testTimeout: 20_000,
+    // By default a machine of two processors gets one worker, and the command line's tests mostly wait for its processes.
+    minWorkers: 1,
+    maxWorkers: 3,
     // A test that waits for ever on a socket must not hold the run.
     teardownTimeout: 5000
   }
