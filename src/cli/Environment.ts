@@ -16,11 +16,20 @@ import * as Stdio from "./Stdio.js"
  * Node.js ignores them). No file is fine; one that can't be read, or isn't a regular file, fails with exit code 2.
  */
 export const withEnvironment = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E | CliError.CliError> =>
-  Effect.flatMap(readDotEnv, (entries) =>
-    Effect.withConfigProvider(
-      effect,
-      entries.size === 0 ? ConfigProvider.fromEnv() : over(ConfigProvider.fromEnv(), ConfigProvider.fromMap(entries))
-    ))
+  Effect.flatMap(
+    readDotEnv,
+    (entries) =>
+      Effect.flatMap(Effect.withConfigProvider(configured, ConfigProvider.fromEnv()), (configured) => {
+        // Two names of one setting: if the environment has either, the file has no say.
+        if (configured) { for (const name of configurationNames) entries.delete(name) }
+        return Effect.withConfigProvider(
+          effect,
+          entries.size === 0
+            ? ConfigProvider.fromEnv()
+            : over(ConfigProvider.fromEnv(), ConfigProvider.fromMap(entries))
+        )
+      })
+  )
 
 /** An environment variable; an empty one counts as unset. */
 export const variable = (name: string): Effect.Effect<string | undefined> =>
@@ -30,6 +39,13 @@ export const variable = (name: string): Effect.Effect<string | undefined> =>
   )
 
 // --- internal
+
+const configurationNames = ["WEBHOOKS_CONFIG", "WEBHOOKS_CONFIG_FILE"]
+
+const configured: Effect.Effect<boolean> = Effect.map(
+  Effect.forEach(configurationNames, variable),
+  (values) => values.some((value) => value !== undefined)
+)
 
 // `ConfigProvider.orElse` would also take the lower value where the upper one is there but wrong.
 const over = (

@@ -31,7 +31,7 @@ export const program = (args: ReadonlyArray<string>): Effect.Effect<number, CliE
       if (!(error instanceof CommanderError)) return Effect.die(error)
       return error.exitCode === 0
         ? Effect.as(Stdio.write(shown.join("")), CliError.exitCodes.done)
-        : Effect.fail(CliError.usage(usageMessage(error)))
+        : withErrors(args.includes("--json"), Effect.fail(CliError.usage(usageMessage(error))))
     }
     return chosen[0] ?? Effect.fail(CliError.usage(missingCommand))
   })

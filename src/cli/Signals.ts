@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 export type Signal = "SIGINT" | "SIGTERM"
 
 /**
- * Waits for the first SIGINT or SIGTERM. A second one ends the process at once, as the system does by default; one within 50 ms of
+ * Waits for the first SIGINT or SIGTERM. A second one ends the process at once, unless `another` waits for it; one within 50 ms of
  * the first is taken for its echo (`npx` passes on what the terminal has sent to its child already). Without anybody waiting here,
  * the first one ends the process.
  */
@@ -21,6 +21,31 @@ export const first: Effect.Effect<Signal> = Effect.suspend(() => {
     }
     return off
   }).pipe(Effect.tap(() => Effect.forkDaemon(Effect.delay(off, "50 millis"))))
+})
+
+/**
+ * Waits for another one, once the first has come (an echo apart). Without anybody waiting here either, it ends the process.
+ */
+export const another: Effect.Effect<Signal> = Effect.suspend(() => {
+  let armed = false
+  return Effect.zipRight(
+    Effect.fork(Effect.delay(
+      Effect.sync(() => {
+        armed = true
+      }),
+      "50 millis"
+    )),
+    Effect.async<Signal>((resume) => {
+      const listeners = signals.map((signal) => {
+        const listener = () => {
+          if (armed) resume(Effect.succeed(signal))
+        }
+        process.on(signal, listener)
+        return [signal, listener] as const
+      })
+      return Effect.sync(() => listeners.forEach(([signal, listener]) => process.off(signal, listener)))
+    })
+  )
 })
 
 // --- internal

@@ -1,4 +1,4 @@
-import { writeFileSync } from "node:fs"
+import { rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { expect, it } from "vitest"
 import { folder, json, run } from "./cli.js"
@@ -77,4 +77,20 @@ it.each(["config check", "dispatch"])("%s tells every error at once, and no secr
   }
   expect(people.err + machine.out).not.toContain("HUSH")
   expect(people.err + machine.out).not.toContain("\u001b")
+})
+
+it("takes neither name of the configuration from .env when the environment has one of them", async () => {
+  writeFileSync(join(folder, ".env"), "WEBHOOKS_CONFIG='{\"A\":[]}'\n")
+  writeFileSync(join(folder, "webhooks.json"), config)
+  const ended = await run(["config", "check", "--json"], { env: { WEBHOOKS_CONFIG_FILE: "webhooks.json" } })
+  rmSync(join(folder, ".env"))
+  expect(ended).toMatchObject({ code: 0, err: "" })
+  expect(json(ended.out)).toHaveLength(3)
+})
+
+it("a usage error is JSON, too, where JSON is asked for", async () => {
+  expect(await run(["dispatch", "--json", "a", "b"])).toMatchObject({
+    code: 2,
+    out: "{\"errors\":[{\"message\":\"too many arguments for 'dispatch'. Expected 1 argument but got 2.\"}]}\n"
+  })
 })

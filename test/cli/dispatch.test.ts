@@ -130,7 +130,7 @@ describe.concurrent("signals", () => {
     expect(requests).toHaveLength(1)
   })
 
-  it("end at once the second time", async () => {
+  it("end at once the second time, with all that is known reported", async () => {
     const { requests, url } = await receiver(() => undefined)
     const { child, ended, err } = start(["dispatch", "--json"], { env: environment({ A: [{ url }] }) })
     child.stdin.end(event(1))
@@ -140,8 +140,11 @@ describe.concurrent("signals", () => {
     await new Promise((resolve) => setTimeout(resolve, 200))
     const before = performance.now()
     child.kill("SIGTERM")
-    expect(await ended).toMatchObject({ code: null, signal: "SIGTERM" })
+    const { code, err: notes, out } = await ended
     expect(performance.now() - before).toBeLessThan(5000)
+    expect(code).toBe(143)
+    expect(json(out)).toMatchObject([{ outcome: "failed", class: "interrupted", attempts: 1 }])
+    expect(notes).toContain("1 event in flight cut off")
   })
 })
 

@@ -247,7 +247,8 @@ const land = (flight: Flight, stopping: Stopping.Stopping): Effect.Effect<number
     if (flight.running() === 0) return 0
     yield* stopping.stop
     yield* Stdio.notes(`stopping: requests in flight have ${defaults.grace} to end; again to end at once`)
-    yield* Effect.timeoutOption(flight.idle, defaults.grace)
+    // Whichever comes first: all have ended, the time is over, or somebody insists.
+    yield* Effect.raceFirst(Effect.timeoutOption(flight.idle, defaults.grace), Signals.another)
     const left = flight.running()
     yield* flight.interrupt
     return left
