@@ -1,10 +1,10 @@
 /**
- * An HTTP client that survives its peers. Around every call, from the outside in: correlation id → deadline → retry (and its budget) →
- * breaker → concurrency → attempt timeout. It decorates whatever `HttpClient` the program provides (undici, a fake in a test)
- * and has a tag of its own, so that another client in the same program does not inherit its retries.
+ * An HTTP client that survives its peers. Around every call: correlation id, deadline, retry (and its budget), concurrency, breaker,
+ * attempt timeout. It decorates whatever `HttpClient` the program provides (undici, a fake in a test) and has a tag of its own, so that
+ * another client in the same program does not inherit its retries.
  *
  * A call that must wait for a slot asks the breaker before the wait and takes its permit after it: what queued up behind a
- * peer that has meanwhile failed is refused at once.
+ * peer that has meanwhile failed is refused at once. The deadline bounds each wait and each attempt.
  */
 import type * as Headers from "@effect/platform/Headers"
 import * as HttpBody from "@effect/platform/HttpBody"

@@ -65,7 +65,10 @@ export class ResponseTooLarge extends Schema.TaggedError<ResponseTooLarge>("effe
   }
 }
 
-/** All that a call may fail with. Platform's `RequestError` and `ResponseError` come without secrets; a `RequestError`'s `cause` is a `TransportFailure`. */
+/**
+ * All that a call may fail with. Platform's `RequestError` and `ResponseError` come without the request's headers, body, query and userinfo; a
+ * `ResponseError` holds the answer as the peer gave it, and a `RequestError`'s `cause` is a `TransportFailure`.
+ */
 export type ResilientHttpClientError =
   | AttemptTimeout
   | CircuitOpen
