@@ -56,5 +56,37 @@ export const defaults = {
   /** Most bytes of one encoded message. */
   maxPayloadBytes: 262_144,
   /** Header that carries the correlation id. */
-  correlationHeader: "X-Correlation-ID"
+  correlationHeader: "X-Correlation-ID",
+  /** Durable path: the wait before each attempt of a delivery, the first included; after the last one it is exhausted … */
+  durableSchedule: [
+    "0 seconds",
+    "5 seconds",
+    "5 minutes",
+    "30 minutes",
+    "2 hours",
+    "5 hours",
+    "10 hours",
+    "14 hours",
+    "20 hours",
+    "24 hours"
+  ],
+  /** … and the share of a wait by which chance may lengthen it, never shorten it. */
+  durableJitter: 0.1,
+  /** The durable worker; requests in flight are `concurrency` and `keyConcurrency`, the time to stop is `grace`. */
+  worker: {
+    /** Deliveries taken in one claim. */
+    claim: 200,
+    /** Share of its slots that are kept for first attempts. */
+    firstAttempts: 0.25,
+    /** Longest time between two looks for what is due. */
+    poll: "1 second",
+    /** How long a claim holds without being renewed; it is renewed at a third of this. */
+    lease: "60 seconds",
+    /** A delivery whose lease lapsed unsettled this many times is exhausted (`crashed`). */
+    lapses: 5
+  },
+  /** An endpoint with failures only for `period`, the first and the last of them at least `spread` apart, is disabled. */
+  failing: { period: "5 days", spread: "12 hours" },
+  /** How long rows are kept after a delivery's end: delivered ones, and exhausted or discarded ones. */
+  retention: { delivered: "7 days", ended: "30 days" }
 } as const

@@ -15,14 +15,14 @@ export const longest = Duration.days(24)
 
 /**
  * Reads `500ms`, `10s`, `1.5 m`, `2h`, `1d`, `1w` or long forms (`10 seconds`); none for anything else, and for
- * durations over 24 days, which Node.js timers can't hold.
+ * durations over `most` (default: 24 days, the longest that Node.js timers hold).
  */
-export const parse = (text: string): Option.Option<Duration.Duration> => {
+export const parse = (text: string, most: Duration.Duration = longest): Option.Option<Duration.Duration> => {
   const match = pattern.exec(text.trim().toLowerCase())
   const unit = match === null ? undefined : units[match[2]!]
   if (match === null || unit === undefined) return Option.none()
   const duration = Duration.millis(Number(match[1]) * unit)
-  return Duration.lessThanOrEqualTo(duration, longest) ? Option.some(duration) : Option.none()
+  return Duration.lessThanOrEqualTo(duration, most) ? Option.some(duration) : Option.none()
 }
 
 /** A duration from the configuration, in the forms of `parse`; `least` is the shortest that is allowed (default: zero). */

@@ -60,6 +60,50 @@ export const backgroundQueue = Metric.gauge("webhook_background_queue_events", {
   description: "Events under way in the background"
 })
 
+/** Events handed to the outbox, by `result` (`stored`, `unrouted`, `duplicate`). */
+export const enqueues = Metric.counter("webhook_enqueued_events_total", {
+  description: "Events handed to the outbox, by result",
+  incremental: true
+})
+
+/** Counts one event. */
+export const enqueued = (result: "duplicate" | "stored" | "unrouted"): Effect.Effect<void> =>
+  Metric.update(Metric.tagged(enqueues, "result", result), 1)
+
+/** Deliveries of the outbox that came into a state by this process, by `state`. */
+export const deliveries = Metric.counter("webhook_deliveries_total", {
+  description: "Deliveries of the outbox that came into a state, by state",
+  incremental: true
+})
+
+/** Counts some. */
+export const deliveriesEntered = (state: string, count: number): Effect.Effect<void> =>
+  count === 0 ? Effect.void : Metric.update(Metric.tagged(deliveries, "state", state), count)
+
+/** How long the oldest due delivery of the outbox has been due, as a worker last saw it; 0: none is. */
+export const oldestDueAge = Metric.gauge("webhook_outbox_oldest_due_age_milliseconds", {
+  description: "Age of the oldest delivery that is due, as a worker last saw it"
+})
+
+/** Deliveries claimed by this process's worker. */
+export const claims = Metric.counter("webhook_claims_total", {
+  description: "Deliveries claimed by a worker",
+  incremental: true
+})
+
+/** Deliveries whose lease was lost before they were settled. */
+export const leaseLosses = Metric.counter("webhook_lease_losses_total", {
+  description: "Deliveries whose lease was lost before they were settled: their result was not written",
+  incremental: true
+})
+
+/** Time from an attempt's end to its result being committed. */
+export const settleLag = Metric.histogram(
+  "webhook_settle_lag_milliseconds",
+  MetricBoundaries.fromIterable([1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 5000]),
+  "Time from the end of an attempt to its result being committed"
+)
+
 // --- internal
 
 const moveBreaker = (state: string, change: number): Effect.Effect<void> =>

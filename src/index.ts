@@ -21,6 +21,16 @@ export * as RetryPolicy from "./http/RetryPolicy.js"
 export * as TransportFailure from "./http/TransportFailure.js"
 /** Every metric by name. */
 export * as Metrics from "./Metrics.js"
+/** Looks into the outbox, and repairs. */
+export * as Deliveries from "./outbox/Deliveries.js"
+/** Sends what the outbox holds. */
+export * as DeliveryWorker from "./outbox/DeliveryWorker.js"
+/** How each endpoint is doing. */
+export * as EndpointHealth from "./outbox/EndpointHealth.js"
+/** Stores events for delivery. */
+export * as Outbox from "./outbox/Outbox.js"
+/** The outbox's tables. */
+export * as OutboxSchema from "./outbox/Schema.js"
 /** Where secrets and ids come from. */
 export * as SecureRandom from "./SecureRandom.js"
 /** One place that events are delivered to. */

@@ -1,14 +1,17 @@
 /**
- * The texts below each command's list of options: examples, the environment, exit codes.
+ * The texts below the list of options of each command, those of the durable path apart: examples, the environment, exit codes.
  */
 import { defaults } from "../Defaults.js"
+import { blocks, configured, environment, events, examples, exitCodes, secrets, variables } from "./HelpText.js"
 
 /** Below `effect-webhooks --help`. */
 export const root = (): string =>
   blocks(
     examples(
-      "effect-webhooks dispatch events.ndjson",
+      "effect-webhooks serve --port 3000",
+      "effect-webhooks enqueue events.ndjson",
       "jq -c '.[]' export.json | effect-webhooks dispatch --json",
+      "effect-webhooks deliveries list --state exhausted",
       "effect-webhooks listen --port 3000 --respond 503,503,200",
       "effect-webhooks sign --id msg_1 --timestamp 1614265330 body.json",
       "effect-webhooks config check"
@@ -20,8 +23,7 @@ export const root = (): string =>
 /** Below the help of `dispatch`. */
 export const dispatch = (): string =>
   blocks(
-    `Events: one JSON object, a JSON array of objects, or one object a line (NDJSON); without FILE, or with -, from stdin.
-  {"type":"OrderCreated","data":{...},"aggregate_id"?,"occurred_at"?,"id"?,"tenant"?,"correlation_id"?}
+    `${events}
 
 Results, with --json one object a line:
   a delivery          {"messageId","eventType","endpointId","url","outcome":"delivered"|"failed"|"rejected",
@@ -39,7 +41,17 @@ stderr. A second Ctrl-C ends at once.`,
       "tail -f events.ndjson | effect-webhooks dispatch --json -",
       `echo '{"type":"OrderCreated","data":{"total":12}}' | effect-webhooks dispatch`
     ),
-    environment(...Object.keys(variables).filter((name) => name !== "WEBHOOKS_SECRET")),
+    environment(
+      ...configured,
+      "WEBHOOKS_MAX_RETRIES",
+      "WEBHOOKS_BASE_DELAY",
+      "WEBHOOKS_MAX_DELAY",
+      "WEBHOOKS_TIMEOUT",
+      "WEBHOOKS_DEADLINE",
+      "WEBHOOKS_CORRELATION_HEADER",
+      "WEBHOOKS_LOG_LEVEL",
+      "NO_COLOR"
+    ),
     exitCodes
   )
 
@@ -104,43 +116,3 @@ With --json: {"kind","secret","publicKey"?}.`,
     examples("effect-webhooks secret generate", "effect-webhooks secret generate --kind ed25519 --json"),
     "Environment: nothing of it is read, nor is a .env file."
   )
-
-// --- internal
-
-const variables: Readonly<Record<string, readonly [text: string, fallback: string]>> = {
-  WEBHOOKS_CONFIG: ["the endpoints, as JSON", "none"],
-  WEBHOOKS_CONFIG_FILE: ["a file with the endpoints, in place of WEBHOOKS_CONFIG", "none"],
-  WEBHOOKS_MAX_RETRIES: ["retries after the first attempt", String(defaults.maxRetries)],
-  WEBHOOKS_BASE_DELAY: ["delay before the first retry; it doubles", defaults.baseDelay],
-  WEBHOOKS_MAX_DELAY: ["longest delay between attempts", defaults.maxDelay],
-  WEBHOOKS_TIMEOUT: ["time for one attempt", defaults.attemptTimeout],
-  WEBHOOKS_DEADLINE: ["time for all attempts of a delivery", defaults.deadline],
-  WEBHOOKS_CORRELATION_HEADER: ["header that carries the correlation id", defaults.correlationHeader],
-  WEBHOOKS_EGRESS_ALLOW: ["CIDRs and host names, comma-separated, that may be reached although private", "none"],
-  WEBHOOKS_LOG_LEVEL: ["all trace debug info warning error fatal none; logs go to stderr", "none"],
-  WEBHOOKS_SECRET: ["secrets of sign, verify and listen, separated by spaces", "none"],
-  NO_COLOR: ["when set, no colours and no progress bar", "unset"]
-}
-
-const blocks = (...texts: ReadonlyArray<string>): string => `\n${texts.join("\n\n")}\n`
-
-const examples = (...commands: ReadonlyArray<string>): string =>
-  ["Examples:", ...commands.map((command) => `  ${command}`)].join("\n")
-
-const environment = (...names: ReadonlyArray<string>): string =>
-  [
-    "Environment (a .env file in the working directory is read below it; durations as 10s or \"10 seconds\"):",
-    ...names.map((name) => {
-      const [text, fallback] = variables[name] ?? ["", ""]
-      return `  ${name.padEnd(29)}${text} (default: ${fallback})`
-    })
-  ].join("\n")
-
-const secrets =
-  `Arguments can be seen by other users of the machine (ps): prefer WEBHOOKS_SECRET to --secret for real secrets.`
-
-const exitCodes = `Exit codes:
-  0    done (an event that no endpoint wants is no failure)
-  1    the work failed: a delivery failed or was rejected, a line was invalid, a signature didn't verify
-  2    wrong usage or configuration
-  130  cut off by Ctrl-C (SIGINT); 143 by SIGTERM`

@@ -3,10 +3,7 @@
  * keeps the start of the small ones as short as that of Effect itself.
  */
 import { Command, CommanderError, InvalidArgumentError, Option as CliOption } from "commander"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
-import * as DurationText from "../DurationText.js"
 import { version } from "../webhooks/Version.js"
 import * as CliError from "./CliError.js"
 import type * as ConfigCheck from "./commands/ConfigCheck.js"
@@ -15,8 +12,9 @@ import type * as Listen from "./commands/Listen.js"
 import type * as SecretGenerate from "./commands/SecretGenerate.js"
 import type * as Sign from "./commands/Sign.js"
 import type * as Verify from "./commands/Verify.js"
-import { withEnvironment } from "./Environment.js"
 import * as Help from "./Help.js"
+import { type Action, type Choose, duration, group, integer, jsonOption, loading, withErrors } from "./Options.js"
+import * as OutboxCommands from "./OutboxCommands.js"
 import * as Stdio from "./Stdio.js"
 import { visible } from "./Visible.js"
 
@@ -38,12 +36,9 @@ export const program = (args: ReadonlyArray<string>): Effect.Effect<number, CliE
 
 // --- internal
 
-type Action = Effect.Effect<number, CliError.CliError>
-
-const define = (shown: Array<string>, choose: (action: Action) => void): Command => {
-  // A command is chosen while the arguments are read, and run afterwards, so that loading it isn't under way when one of them is wrong.
+const define = (shown: Array<string>, choose: Choose): Command => {
   const load = <M>(json: boolean | undefined, module: () => Promise<M>, run: (module: M) => Action) =>
-    choose(withErrors(json, withEnvironment(Effect.flatMap(Effect.promise(module), run))))
+    choose(loading(json, module, run))
 
   const root = new Command("effect-webhooks")
     .description("Delivers events to webhook endpoints: signed, traced, retried.")
@@ -67,6 +62,8 @@ const define = (shown: Array<string>, choose: (action: Action) => void): Command
         ({ run }) => run({ json: options.json === true }, file)
       )
     )
+
+  OutboxCommands.define(root, choose)
 
   root.command("listen")
     .summary("receive webhooks locally and show them")
@@ -186,37 +183,10 @@ const define = (shown: Array<string>, choose: (action: Action) => void): Command
 const missingCommand = "a command is missing; `effect-webhooks --help` lists them"
 const maxSeconds = 9_999_999_999
 
-/** With `--json` a failure is an object on stdout, too. */
-const withErrors = (json: boolean | undefined, action: Action): Action =>
-  json !== true ? action : Effect.mapError(action, (error) =>
-    error.json !== undefined ? error : new CliError.CliError({
-      exitCode: error.exitCode,
-      lines: error.lines,
-      json: { errors: error.lines.map((message) => ({ message })) }
-    }))
-
-const group = (root: Command, name: string, description: string, help: () => string): Command =>
-  root.command(name)
-    .addHelpText("after", help)
-    .description(`${description[0]!.toUpperCase()}${description.slice(1)}.`)
-    .summary(description)
-    .helpCommand(false)
-
-const jsonOption = () => new CliOption("--json", "one JSON object a line")
-
 const secretOption = (more = "") =>
   new CliOption("--secret <SECRET>", `a secret, in place of WEBHOOKS_SECRET; may be repeated${more}`).argParser(collect)
 
 const collect = (text: string, previous: ReadonlyArray<string> = []): ReadonlyArray<string> => [...previous, text]
-
-const integer = (least: number, most: number) => (text: string): number => {
-  const value = /^\d{1,15}$/.test(text) ? Number(text) : -1
-  if (value < least || value > most) throw new InvalidArgumentError(`It is a whole number from ${least} to ${most}.`)
-  return value
-}
-
-const duration = (text: string): Duration.Duration =>
-  Option.getOrThrowWith(DurationText.parse(text), () => new InvalidArgumentError(`It is ${DurationText.allowed}.`))
 
 const statuses = (text: string): ReadonlyArray<number> =>
   text.split(",").map((one) => {

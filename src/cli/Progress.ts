@@ -1,5 +1,5 @@
 /**
- * The progress line of `dispatch` on a terminal.
+ * The progress line of commands that take many events, on a terminal.
  */
 import cliProgress from "cli-progress"
 import * as Effect from "effect/Effect"
@@ -7,15 +7,8 @@ import type * as Scope from "effect/Scope"
 import { variable } from "./Environment.js"
 import * as Stdio from "./Stdio.js"
 
-/** What has been counted so far. */
-export interface Counts {
-  events: number
-  delivered: number
-  failed: number
-  rejected: number
-  unrouted: number
-  invalid: number
-}
+/** What has been counted so far, in the order in which it is shown. */
+export type Counts = Readonly<Record<string, number>>
 
 export interface Progress {
   /** Shows the counts; `bytes` of the input have been read. */
@@ -29,7 +22,7 @@ export interface Progress {
  * length of the input in bytes, if it is known: then there is a bar, too.
  */
 export const make = (
-  counts: Readonly<Counts>,
+  counts: () => Counts,
   total: number | undefined
 ): Effect.Effect<Progress, never, Scope.Scope> =>
   Effect.flatMap(
@@ -41,13 +34,12 @@ export const make = (
 
 const none: Progress = { update: () => undefined, end: () => undefined }
 
-const onTerminal = (counts: Readonly<Counts>, total: number | undefined): Effect.Effect<Progress, never, Scope.Scope> =>
+const onTerminal = (counts: () => Counts, total: number | undefined): Effect.Effect<Progress, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => {
       const bar = new cliProgress.SingleBar({
-        format: `${
-          total === undefined ? "" : "[{bar}] {percentage}%  "
-        }{events} events  {delivered} delivered  {failed} failed`,
+        format: (total === undefined ? "" : "[{bar}] {percentage}%  ") +
+          Object.keys(counts()).map((name) => `{${name}} ${name}`).join("  "),
         stream: withoutCursorMemory(process.stderr),
         clearOnComplete: true,
         gracefulExit: false,
@@ -57,22 +49,17 @@ const onTerminal = (counts: Readonly<Counts>, total: number | undefined): Effect
         // Cut to the terminal's width by the library: a terminal told not to wrap would stay so when the process is killed.
         linewrap: true
       })
-      const payload = () => ({
-        events: counts.events,
-        delivered: counts.delivered,
-        failed: counts.failed + counts.rejected + counts.invalid
-      })
       Stdio.setOverlay(() => process.stderr.write("\r\u001b[2K"))
-      bar.start(total ?? 1, 0, payload())
+      bar.start(total ?? 1, 0, counts())
       const end = () => {
         bar.stop()
         Stdio.setOverlay(undefined)
       }
-      return { bar, end, payload }
+      return { bar, end }
     }),
     ({ end }) => Effect.sync(end)
-  ).pipe(Effect.map(({ bar, end, payload }): Progress => ({
-    update: (bytes) => bar.update(total === undefined ? 0 : Math.min(bytes, total), payload()),
+  ).pipe(Effect.map(({ bar, end }): Progress => ({
+    update: (bytes) => bar.update(total === undefined ? 0 : Math.min(bytes, total), counts()),
     end
   })))
 

@@ -1,7 +1,10 @@
 /**
  * SIGINT and SIGTERM for the commands that end in good order.
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import type * as Scope from "effect/Scope"
 
 export type Signal = "SIGINT" | "SIGTERM"
 
@@ -47,6 +50,16 @@ export const another: Effect.Effect<Signal> = Effect.suspend(() => {
     })
   )
 })
+
+/** Waits for the first one from now on, in the background: one that comes while a command is still starting isn't lost, nor does it end it midway. */
+export const awaited: Effect.Effect<Fiber.Fiber<Signal>, never, Scope.Scope> = Effect.zipLeft(
+  Effect.forkScoped(first),
+  Effect.yieldNow()
+)
+
+/** What is told on stderr when a command begins to stop. */
+export const stopping = (grace: Duration.Duration): string =>
+  `stopping: requests in flight have ${Duration.format(grace)} to end; again to end at once`
 
 // --- internal
 

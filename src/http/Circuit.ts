@@ -188,6 +188,17 @@ export const retryAfter = (state: Circuit, now: number, settings: Settings): num
 /** A closed circuit with nothing counted, of a new generation: results of calls under way change nothing any more. */
 export const reset = (state: Circuit, settings: Settings): Circuit => closed(state.generation + 1, settings)
 
+/**
+ * Open until `until` at least, for a peer that said when to come back: a break that lasts longer stays as it is. A new generation,
+ * so that results of calls under way change nothing; failed probes stay counted. Settle the call that brought the news first.
+ */
+export const openUntil = (state: Circuit, until: number): Circuit =>
+  state._tag === "Open" && state.until >= until ? state : Circuit.Open({
+    generation: state.generation + 1,
+    until,
+    failedProbes: state._tag === "Closed" ? 0 : state.failedProbes
+  })
+
 // --- internal
 
 /** Milliseconds. */

@@ -145,6 +145,21 @@ export const withKey: {
     Effect.locally(effect, Calls.currentKey, Option.some(key))
 )
 
+/**
+ * Runs an effect whose calls are single attempts: each makes one request at most, whatever it comes to. No retry (a `withRetryPolicy` doesn't count),
+ * and neither the circuit breaker nor the retry budget is asked or told: whoever calls keeps count, as a durable queue does. Slots,
+ * attempt timeout and deadline stay. `attempt` (1, 2, …) is the `currentAttempt` of each call and what `onAttempt` and
+ * spans tell; errors still count the requests of their own call. Calls made by what prepares a request or is told of one are ordinary.
+ */
+export const withSingleAttempt: {
+  (attempt: number): <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  <A, E, R>(effect: Effect.Effect<A, E, R>, attempt: number): Effect.Effect<A, E, R>
+} = dual(
+  2,
+  <A, E, R>(effect: Effect.Effect<A, E, R>, attempt: number): Effect.Effect<A, E, R> =>
+    Effect.locally(effect, Calls.currentSingle, Option.some(attempt))
+)
+
 /** The number of the attempt under way (1, 2, …), for what runs inside it (a signer, a span); 0 outside. */
 export const currentAttempt: Effect.Effect<number> = Effect.suspend(() => FiberRef.get(Calls.currentAttempt))
 

@@ -44,6 +44,8 @@ export class Endpoint implements EndpointFields {
   readonly headers: Readonly<Record<string, Redacted.Redacted<string>>>
   readonly timeout: Duration.Duration | undefined
   readonly maxConcurrency: number | undefined
+  readonly rateLimit: number | undefined
+  readonly ordered: boolean
   readonly format: Format
   readonly tenant: string | undefined
   readonly description: string | undefined
@@ -57,6 +59,8 @@ export class Endpoint implements EndpointFields {
     this.headers = fields.headers
     this.timeout = fields.timeout
     this.maxConcurrency = fields.maxConcurrency
+    this.rateLimit = fields.rateLimit
+    this.ordered = fields.ordered
     this.format = fields.format
     this.tenant = fields.tenant
     this.description = fields.description

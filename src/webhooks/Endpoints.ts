@@ -15,6 +15,8 @@ export class Endpoints extends Context.Tag("effect-webhooks/Endpoints")<Endpoint
   readonly matching: (event: EventKey) => Effect.Effect<ReadonlyArray<Endpoint>>
   /** The endpoint of an id, enabled or not. */
   readonly get: (id: string) => Effect.Effect<Option.Option<Endpoint>>
+  /** All endpoints, enabled or not, one an id: for display. */
+  readonly list: Effect.Effect<ReadonlyArray<Endpoint>>
 }>() {}
 
 /** What of an event decides who gets it. */
@@ -26,7 +28,7 @@ export interface EventKey {
 
 /**
  * A fixed list of endpoints. Each wants the types in its `events`: an exact type, `invoice.*` (every type that continues `invoice.`, not
- * `invoice` itself) or `*`. Disabled ones never match. The order is that of the list; of two with one id `get` knows the first.
+ * `invoice` itself) or `*`. Disabled ones never match. The order is that of the list; of two with one id `get` and `list` know the first.
  */
 export const fromEndpoints = (endpoints: ReadonlyArray<Endpoint>): Context.Tag.Service<Endpoints> => {
   const index = makeIndex(endpoints.filter((endpoint) => endpoint.enabled))
@@ -34,7 +36,8 @@ export const fromEndpoints = (endpoints: ReadonlyArray<Endpoint>): Context.Tag.S
   for (const endpoint of endpoints) if (!byId.has(endpoint.id)) byId.set(endpoint.id, endpoint)
   return {
     matching: (event) => Effect.sync(() => ofTenant(index(event.type), event.tenant)),
-    get: (id) => Effect.sync(() => Option.fromNullable(byId.get(id)))
+    get: (id) => Effect.sync(() => Option.fromNullable(byId.get(id))),
+    list: Effect.succeed([...byId.values()])
   }
 }
 

@@ -9,13 +9,21 @@
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
+import { createHash } from "node:crypto"
 import * as CorrelationId from "../CorrelationId.js"
 import { defaults } from "../Defaults.js"
 import { alphanumeric } from "../SecureRandom.js"
 import type { Format } from "./Endpoint.js"
 import { encodeCanonical } from "./internal/encodeCanonical.js"
 import { copy, type Json, type Refusal } from "./internal/encodeTree.js"
-import { type InvalidEvent, isWebhookEvent, make, UnserializableEvent, type WebhookEvent } from "./WebhookEvent.js"
+import {
+  hasGeneratedTime,
+  type InvalidEvent,
+  isWebhookEvent,
+  make,
+  UnserializableEvent,
+  type WebhookEvent
+} from "./WebhookEvent.js"
 
 /** The body of a request. */
 export interface Encoded {
@@ -72,7 +80,7 @@ export const toMessage = (
         problem: "must be a URI reference, ASCII without spaces"
       })
     }
-    const data = yield* Either.mapLeft(copy(event.data, "data", limit), (refusal) => toError(refusal, event, limit))
+    const data = yield* copyData(event, limit)
     const id = event.id ?? `msg_${yield* alphanumeric(24)}`
     const encoded = new Map<Format, Encoded>()
     for (const format of new Set(formats)) {
@@ -93,6 +101,28 @@ export const toMessage = (
     }
   })
 
+/**
+ * What an event says, as the lower-case hex SHA-256 of its type, tenant, aggregate id and data (keys in order), and of its time if the caller gave one: two
+ * events with the same digest are the same said twice, whatever their ids. A time that `WebhookEvent.make` or
+ * `decodeInput` filled in doesn't count; that of a copy (`{ ...event }`) does. Fails as `toMessage` does; of the sizes it sees `maxBytes` of data.
+ */
+export const digest = (
+  given: WebhookEvent,
+  options: Pick<MessageOptions, "maxBytes"> = {}
+): Effect.Effect<string, InvalidEvent | PayloadTooLarge | UnserializableEvent> =>
+  Effect.gen(function*() {
+    const event = isWebhookEvent(given) ? given : yield* make(given)
+    const data = yield* copyData(event, options.maxBytes ?? defaults.maxPayloadBytes)
+    const canonical = encodeCanonical({
+      type: event.type,
+      tenant: event.tenant ?? null,
+      aggregate_id: event.aggregateId,
+      data,
+      ...(hasGeneratedTime(event) ? {} : { occurred_at: event.occurredAt })
+    })
+    return createHash("sha256").update(canonical).digest("hex")
+  })
+
 /** The event takes more bytes than are allowed; nothing has been sent or stored. */
 export class PayloadTooLarge
   extends Schema.TaggedError<PayloadTooLarge>("effect-webhooks/PayloadTooLarge")("PayloadTooLarge", {
@@ -108,7 +138,7 @@ export class PayloadTooLarge
     const size = this.format === undefined
       ? `takes at least ${this.bytes} bytes`
       : `takes ${this.bytes} bytes in format "${this.format}"`
-    return `event ${this.eventType} ${size} and ${this.limit} are allowed; send a link in place of the content, or raise maxBytes`
+    return `event ${this.eventType} ${size} and ${this.limit} are allowed; send a link in place of the content, or raise the limit (maxPayloadBytes; of toMessage itself, maxBytes)`
   }
 }
 
@@ -118,7 +148,8 @@ const defaultSource = "/effect-webhooks"
 const sourcePattern = /^[!-~]{1,2048}$/
 const encoder = new TextEncoder()
 
-const contentTypes: Readonly<Record<Format, string>> = {
+/** The `content-type` of each format. */
+export const contentTypes: Readonly<Record<Format, string>> = {
   event: "application/json",
   standard: "application/json",
   cloudevents: "application/cloudevents+json"
@@ -146,6 +177,12 @@ const documents: Readonly<Record<Format, (event: WebhookEvent, id: string, data:
       data
     })
 }
+
+const copyData = (
+  event: WebhookEvent,
+  limit: number
+): Either.Either<Json, PayloadTooLarge | UnserializableEvent> =>
+  Either.mapLeft(copy(event.data, "data", limit), (refusal) => toError(refusal, event, limit))
 
 const toError = (refusal: Refusal, event: WebhookEvent, limit: number): UnserializableEvent | PayloadTooLarge =>
   refusal._tag === "TooLarge"

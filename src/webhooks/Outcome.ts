@@ -2,7 +2,9 @@
  * What an attempt or a delivery came to: one pure classifier of status, headers and error, for every path.
  */
 import * as HttpClientError from "@effect/platform/HttpClientError"
+import type * as Circuit from "../http/Circuit.js"
 import { CircuitOpen } from "../http/CircuitBreakers.js"
+import { isPassing } from "../http/internal/answers.js"
 import * as Client from "../http/ResilientHttpClient.js"
 import * as RetryAfter from "../http/RetryAfter.js"
 
@@ -88,6 +90,28 @@ export const interrupted: Outcome = {
   status: undefined,
   retryAfter: undefined,
   directive: undefined
+}
+
+/**
+ * What a single attempt says of the other side, for its circuit: an answer is a success, be it a refusal of the content, unless its status tells of a
+ * passing condition (408 425 429 500 502 503 504); a connection that failed or time that ran out is a failure; all else, such as an
+ * interruption, says nothing. A report can be given as it is: without a request (`attempts` 0) it says nothing either.
+ */
+export const forCircuit = (
+  outcome: Pick<Outcome, "class" | "outcome" | "status"> & { readonly attempts?: number | undefined }
+): Circuit.Result => {
+  if (outcome.attempts === 0) return "Neutral"
+  switch (outcome.class) {
+    case undefined:
+      return outcome.outcome === "delivered" ? "Success" : "Neutral"
+    case "blocked":
+    case "budget":
+    case "circuit-open":
+    case "interrupted":
+      return "Neutral"
+    default:
+      return outcome.status === undefined || isPassing(outcome.status) ? "Failure" : "Success"
+  }
 }
 
 // --- internal

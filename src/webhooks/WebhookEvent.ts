@@ -104,6 +104,9 @@ export const fromDomain = (
 /** Whether a value comes from `make`, `fromDomain` or `decodeInput` (a copy, `{ ...event }`, does not). */
 export const isWebhookEvent = (value: unknown): value is WebhookEvent => Predicate.hasProperty(value, TypeId)
 
+/** Whether an event's time is not the caller's but was filled in by `make` or `decodeInput`. */
+export const hasGeneratedTime = (event: WebhookEvent): boolean => Predicate.hasProperty(event, GeneratedTime)
+
 /** What a domain event doesn't say of itself. */
 export interface DomainOptions {
   /** The type in place of `_tag` or the name of the class. */
@@ -228,7 +231,8 @@ const check = (
     const occurredAt = yield* occurred(input.occurredAt, names)
     const event = { type, tenant, aggregateId, occurredAt, data, id, correlationId }
     if (correlationId !== undefined) event.correlationId = yield* CorrelationId.accept(correlationId)
-    return Object.assign(Object.create(proto) as object, event)
+    const generated = input.occurredAt === undefined || Predicate.hasProperty(input, GeneratedTime)
+    return Object.assign(Object.create(generated ? generatedTimeProto : proto) as object, event)
   })
 
 const occurred = (value: unknown, names: Names): Effect.Effect<string, InvalidEvent> => {
@@ -250,5 +254,8 @@ const invalid = (path: string, problem: string): Effect.Effect<never, InvalidEve
 
 const TypeId: unique symbol = Symbol.for("effect-webhooks/WebhookEvent")
 
+const GeneratedTime: unique symbol = Symbol.for("effect-webhooks/WebhookEvent/GeneratedTime")
+
 // On the prototype, so that an event shows its fields only.
 const proto = { [TypeId]: TypeId }
+const generatedTimeProto = { ...proto, [GeneratedTime]: GeneratedTime }

@@ -2,8 +2,7 @@
  * Sends one message to one endpoint. The only place that knows how: it signs the bytes anew for each attempt, builds the request and
  * classifies the end. It never fails: whatever happens is in the report.
  */
-import * as HttpBody from "@effect/platform/HttpBody"
-import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
+import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -13,17 +12,18 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
-import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as CorrelationId from "../CorrelationId.js"
+import { apart } from "../http/internal/exchange.js"
 import { monotonicNow } from "../http/internal/monotonic.js"
 import * as Client from "../http/ResilientHttpClient.js"
 import * as Metrics from "../Metrics.js"
 import type { Endpoint } from "./Endpoint.js"
+import { attemptRequest, signaturesOf } from "./internal/attemptRequest.js"
+import * as Excerpt from "./internal/excerpt.js"
+import { requestSecrets } from "./internal/requestSecrets.js"
 import type { Message } from "./Message.js"
 import * as Outcome from "./Outcome.js"
-import { version } from "./Version.js"
-import * as WebhookSignature from "./WebhookSignature.js"
 
 /** How a delivery ended. */
 export interface DeliveryReport {
@@ -48,6 +48,11 @@ export interface DeliveryReport {
   readonly retryAfter: number | undefined
   /** What the receiver asked for with `webhook-delivery`, if it did. */
   readonly directive: Outcome.Outcome["directive"]
+  /**
+   * The beginning of the last answer's body, if there was one and it said something: at most 1 000 characters, without controls and characters that
+   * hide, and `[redacted]` in place of whatever repeats secrets, signatures, header values or the query of the request. Never in log lines.
+   */
+  readonly excerpt: string | undefined
 }
 
 /** How one HTTP request of a delivery ended. */
@@ -55,7 +60,7 @@ export interface AttemptReport {
   readonly messageId: string
   readonly eventType: string
   readonly endpointId: string
-  /** 1, 2, … */
+  /** 1, 2, …; within `ResilientHttpClient.withSingleAttempt` the number that it was given. */
   readonly attempt: number
   readonly outcome: Outcome.OutcomeName
   readonly class: Outcome.FailureClass | undefined
@@ -90,25 +95,39 @@ export const make = (options: Options = {}): Effect.Effect<WebhookSender["Type"]
       // Uninterruptible around the call: a delivery is reported exactly once, as what it came to.
       Effect.uninterruptibleMask((restore) =>
         Effect.flatMap(monotonicNow, (startedAt) => {
+          const signatures: Array<string> = []
           let attempts = 0
           let delivered: Pick<Client.Head, "headers" | "status"> | undefined
-          return client.executeHead(signedRequest(message, endpoint, () => attempts++), {
-            url: endpoint.url,
-            attemptTimeout: endpoint.timeout,
-            concurrency: endpoint.maxConcurrency,
-            onHead: (head) => {
-              if (head.status >= 200 && head.status < 300) delivered = head
-            },
-            onAttempt: (result) => attempted(message, endpoint, result, options.onAttempt)
-          }).pipe(
+          return client.executeHead(
+            signedRequest(message, endpoint, (request) => {
+              attempts++
+              signatures.push(...signaturesOf(request))
+            }),
+            {
+              url: endpoint.url,
+              attemptTimeout: endpoint.timeout,
+              concurrency: endpoint.maxConcurrency,
+              onHead: (head) => {
+                if (head.status >= 200 && head.status < 300) delivered = head
+              },
+              onAttempt: (result) => attempted(message, endpoint, result, options.onAttempt)
+            }
+          ).pipe(
             Client.withKey(endpoint.id),
             restore,
             Effect.exit,
             Effect.flatMap((exit) =>
-              report(message, endpoint, delivered === undefined ? exit : Exit.succeed(delivered), attempts, startedAt)
+              report(
+                message,
+                endpoint,
+                delivered === undefined || Exit.isSuccess(exit) ? exit : Exit.succeed(delivered),
+                attempts,
+                startedAt,
+                signatures
+              )
             ),
             Effect.tap(log),
-            Effect.tap((report) => shielded("onDelivery", report, options.onDelivery)),
+            Effect.tap((report) => apart(shielded("onDelivery", report, options.onDelivery))),
             CorrelationId.withCorrelationId(message.correlationId)
           )
         })
@@ -162,12 +181,16 @@ export class DeliveryInterrupted
 
 // --- internal
 
+/** An answer; without its body if the delivery was stopped while that was read. */
+type Answered = Pick<Client.Head, "headers" | "status"> & { readonly body?: Uint8Array }
+
 const report = (
   message: Message,
   endpoint: Endpoint,
-  exit: Exit.Exit<Pick<Client.Head, "headers" | "status">, Client.ResilientHttpClientError | Unsendable>,
+  exit: Exit.Exit<Answered, Client.ResilientHttpClientError | Unsendable>,
   attempts: number,
-  startedAt: number
+  startedAt: number,
+  signatures: ReadonlyArray<string>
 ): Effect.Effect<DeliveryReport> =>
   Effect.map(Effect.zip(Clock.currentTimeMillis, monotonicNow), ([now, endedAt]) => {
     const outcome = classify(exit, now)
@@ -181,7 +204,10 @@ const report = (
       attempts,
       duration: endedAt - startedAt,
       correlationId: message.correlationId,
-      error: outcome.outcome === "delivered" ? undefined : errorOf(exit, endpoint.id, url, attempts)
+      error: outcome.outcome === "delivered" ? undefined : errorOf(exit, endpoint.id, url, attempts),
+      excerpt: Exit.isSuccess(exit) && exit.value.body !== undefined
+        ? Excerpt.make(exit.value.body, (length) => requestSecrets(endpoint, signatures, length))
+        : undefined
     }
   })
 
@@ -249,44 +275,16 @@ const log = (report: DeliveryReport): Effect.Effect<void> => {
 const signedRequest = (
   message: Message,
   endpoint: Endpoint,
-  ready: () => void
+  ready: (request: HttpClientRequest.HttpClientRequest) => void
 ): Effect.Effect<HttpClientRequest.HttpClientRequest, Unsendable> =>
-  Effect.flatMap(Clock.currentTimeMillis, (now) => {
-    const encoded = message.encoded.get(endpoint.format)
-    if (encoded === undefined) {
-      return unsendable(endpoint, `the message was not encoded in the format "${endpoint.format}"`)
-    }
-    const keys: Array<WebhookSignature.SigningKey> = []
-    for (const { expiresAt, value } of endpoint.secrets) {
-      if (expiresAt !== undefined && expiresAt <= now) continue
-      const key = WebhookSignature.parseSecret(value)
-      if (Either.isLeft(key)) return unsendable(endpoint, key.left.message)
-      keys.push(key.right)
-    }
-    // All secrets expired: sending unsigned would be a surprise that a receiver can't tell from a forgery.
-    if (keys.length === 0 && endpoint.secrets.length > 0) return unsendable(endpoint, "all its secrets have expired")
-    const signed = WebhookSignature.sign({
-      id: message.id,
-      timestamp: Math.floor(now / 1000),
-      body: encoded.bytes,
-      keys
-    })
-    if (Either.isLeft(signed)) return unsendable(endpoint, signed.left.message)
-    const headers: Record<string, string> = {}
-    for (const [name, value] of Object.entries(endpoint.headers)) headers[name.toLowerCase()] = Redacted.value(value)
-    ready()
-    return Effect.succeed(
-      HttpClientRequest.post(endpoint.url, {
-        headers: { ...headers, ...signed.right, "user-agent": userAgent, "accept-encoding": "identity" },
-        body: HttpBody.uint8Array(encoded.bytes, encoded.contentType)
-      })
-    )
-  })
-
-const userAgent = `effect-webhooks/${version}`
-
-const unsendable = (endpoint: Endpoint, problem: string): Effect.Effect<never, Unsendable> =>
-  Effect.fail(new Unsendable({ endpointId: endpoint.id, problem }))
+  Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    Either.match(attemptRequest(message, endpoint, now), {
+      onLeft: (problem) => Effect.fail(new Unsendable({ endpointId: endpoint.id, problem })),
+      onRight: (request) => {
+        ready(request)
+        return Effect.succeed(request)
+      }
+    }))
 
 const classify = (
   exit: Exit.Exit<Pick<Client.Head, "headers" | "status">, unknown>,

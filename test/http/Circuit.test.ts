@@ -293,6 +293,27 @@ describe("Circuit", () => {
     )
   })
 
+  it("openUntil: open until then at least, whatever it was before, and results of calls under way change nothing", () => {
+    const [admission, half] = Circuit.admit(
+      Circuit.Circuit.Open({ generation: 1, until: 0, failedProbes: 2 }),
+      0,
+      settings
+    )
+    if (admission._tag === "Rejected") throw new Error("refused")
+    const opened = Circuit.openUntil(half, 900)
+    expect(opened).toEqual(Circuit.Circuit.Open({ generation: 3, until: 900, failedProbes: 2 }))
+    expect(Circuit.settle(opened, admission.generation, "Success", 10, settings)).toBe(opened)
+    const closed = Circuit.openUntil(Circuit.initial(settings), 900)
+    expect(closed).toEqual(Circuit.Circuit.Open({ generation: 1, until: 900, failedProbes: 0 }))
+    expect(Circuit.settle(closed, 0, "Failure", 10, settings)).toBe(closed)
+    expect(Circuit.openUntil(closed, 900)).toBe(closed)
+    expect(Circuit.openUntil(closed, 899)).toBe(closed)
+    expect(Circuit.openUntil(closed, 901)).toEqual(
+      Circuit.Circuit.Open({ generation: 2, until: 901, failedProbes: 0 })
+    )
+    expect([899, 900].map((now) => Circuit.admit(closed, now, settings)[0]._tag)).toEqual(["Rejected", "Permitted"])
+  })
+
   it("reset: closed, of a new generation", () => {
     const open = Circuit.Circuit.Open({ generation: 7, until: 500, failedProbes: 3 })
     expect(Circuit.reset(open, settings)).toMatchObject({ _tag: "Closed", generation: 8, consecutiveFailures: 0 })

@@ -43,6 +43,11 @@ describe("ResilientHttpClient", () => {
     expect(ResilientHttpClient.withKey(effect, "orders")).type.toBe<typeof effect>()
   })
 
+  test("withSingleAttempt keeps the effect's type", () => {
+    expect(pipe(effect, ResilientHttpClient.withSingleAttempt(2))).type.toBe<typeof effect>()
+    expect(ResilientHttpClient.withSingleAttempt(effect, 2)).type.toBe<typeof effect>()
+  })
+
   test("currentAttempt needs nothing", () => {
     expect(ResilientHttpClient.currentAttempt).type.toBe<Effect.Effect<number>>()
   })

@@ -63,6 +63,7 @@ describe("Endpoints", () => {
       expect(Option.isSome(yield* endpoints.get("on"))).toBe(true)
       expect(yield* endpoints.get("none")).toEqual(Option.none())
       expect(yield* endpoints.get("__proto__")).toEqual(Option.none())
+      expect((yield* endpoints.list).map(({ id }) => id)).toEqual(["on", "off"])
     }).pipe(Effect.provide(layer({ a: [at("on"), at("off", { enabled: false })] }))))
 
   it.effect("names of Object.prototype are ordinary event types", () =>
@@ -89,6 +90,11 @@ describe("Endpoints", () => {
         Endpoints.layerOf([endpoint, second])
       )
       expect(first).toEqual(Option.some(endpoint))
+      const all = yield* Effect.provide(
+        Effect.flatMap(Endpoints.Endpoints, (endpoints) => endpoints.list),
+        Endpoints.layerOf([endpoint, second])
+      )
+      expect(all).toEqual([endpoint])
     }))
 
   it.effect("a known type costs one look-up: the same list every time", () =>

@@ -4,6 +4,8 @@ import * as Either from "effect/Either"
 import * as FastCheck from "effect/FastCheck"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as TestClock from "effect/TestClock"
+import { createHash } from "node:crypto"
 import { readFileSync } from "node:fs"
 import * as CorrelationId from "../../src/CorrelationId.js"
 import type { Format } from "../../src/webhooks/Endpoint.js"
@@ -279,7 +281,7 @@ describe("size", () => {
         limit: 262_144
       })
       expect(error.message).toBe(
-        "event OrderCreated takes 262145 bytes in format \"event\" and 262144 are allowed; send a link in place of the content, or raise maxBytes"
+        "event OrderCreated takes 262145 bytes in format \"event\" and 262144 are allowed; send a link in place of the content, or raise the limit (maxPayloadBytes; of toMessage itself, maxBytes)"
       )
     }))
 
@@ -354,5 +356,68 @@ describe("message", () => {
       expect((yield* Message.toMessage(event, [])).eventType).toBe("a")
       const error = yield* Effect.flip(Message.toMessage({ ...event, id: "a.b" }, []))
       expect(error).toMatchObject({ _tag: "InvalidEvent", path: "id" })
+    }))
+})
+
+describe("digest", () => {
+  const of = (input: Partial<WebhookEvent.Input> = {}) =>
+    Effect.flatMap(WebhookEvent.make({ type: "a", data: { x: 1, y: 2 }, ...input }), (event) => Message.digest(event))
+
+  it.effect("is the SHA-256 of the canonical content", () =>
+    Effect.gen(function*() {
+      const text =
+        "{\"aggregate_id\": \"o-1\", \"data\": {\"x\": 1, \"y\": \"\\u00e9\"}, \"tenant\": \"t\", \"type\": \"a\"}"
+      expect(yield* of({ tenant: "t", aggregateId: "o-1", data: { y: "é", x: 1 } }))
+        .toBe(createHash("sha256").update(text).digest("hex"))
+    }))
+
+  it.effect("is of type, tenant, aggregate id, data and a time that was given; not of ids, nor of the order of keys", () =>
+    Effect.gen(function*() {
+      const plain = yield* of()
+      for (const same of [{ data: { y: 2, x: 1 } }, { id: "evt_1" }, { correlationId: "c" }, { aggregateId: null }]) {
+        expect(yield* of(same)).toBe(plain)
+      }
+      const others = yield* Effect.forEach(
+        [
+          { type: "b" },
+          { tenant: "t" },
+          { aggregateId: "a" },
+          { data: { x: 1, y: 3 } },
+          { occurredAt },
+          { occurredAt: "2026-01-27T12:00:00Z" }
+        ],
+        of
+      )
+      expect(new Set([plain, ...others]).size).toBe(7)
+    }))
+
+  it.effect("a time that was filled in doesn't count, wherever the event came from", () =>
+    Effect.gen(function*() {
+      const first = yield* of()
+      yield* TestClock.adjust("1 hour")
+      expect(yield* of()).toBe(first)
+      const input = { type: "a", data: { x: 1, y: 2 } }
+      const decoded = yield* WebhookEvent.decodeInput(input)
+      expect(decoded.occurredAt).toBe("1970-01-01T01:00:00+00:00")
+      expect(yield* Message.digest(decoded)).toBe(first)
+      expect(yield* Message.digest(yield* WebhookEvent.make(decoded))).toBe(first)
+      const timed = yield* Message.digest(
+        yield* WebhookEvent.decodeInput({ ...input, occurred_at: decoded.occurredAt })
+      )
+      expect(timed).not.toBe(first)
+      const domain = { _tag: "a", occurredAt: decoded.occurredAt, x: 1, y: 2 }
+      expect(yield* Message.digest(yield* WebhookEvent.fromDomain(domain))).toBe(timed)
+      expect(yield* Message.digest({ ...decoded })).toBe(timed)
+    }))
+
+  it.effect("refuses what can't be encoded", () =>
+    Effect.gen(function*() {
+      expect(yield* Effect.flip(of({ data: { x: 1n } }))).toMatchObject({ _tag: "UnserializableEvent", path: "data.x" })
+      const event = yield* WebhookEvent.make({ type: "a", data: "x".repeat(200) })
+      expect(yield* Effect.flip(Message.digest(event, { maxBytes: 100 }))).toMatchObject({
+        _tag: "PayloadTooLarge",
+        limit: 100
+      })
+      expect(yield* Effect.flip(Message.digest({ ...event, id: "a.b" }))).toMatchObject({ path: "id" })
     }))
 })

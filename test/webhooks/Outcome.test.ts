@@ -1,7 +1,9 @@
 import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import { describe, expect, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
+import * as Exit from "effect/Exit"
 import { CircuitOpen } from "../../src/http/CircuitBreakers.js"
+import { judgeExit } from "../../src/http/internal/answers.js"
 import * as Client from "../../src/http/ResilientHttpClient.js"
 import * as Outcome from "../../src/webhooks/Outcome.js"
 
@@ -58,5 +60,51 @@ describe("Outcome", () => {
   it("an invalid URL is rejected as blocked", () => {
     expect(Outcome.fromError(Client.requestError(request, "InvalidUrl", undefined, 0)))
       .toMatchObject({ outcome: "rejected", class: "blocked" })
+  })
+
+  describe("forCircuit", () => {
+    it("says of every status what the client's own breaker makes of it", () => {
+      const results = { Success: 0, Failure: 0, Neutral: 0 }
+      for (let status = 0; status < 1000; status++) {
+        const answer = {
+          request,
+          attempts: 1,
+          status,
+          headers: request.headers,
+          body: new Uint8Array(),
+          complete: true
+        }
+        const expected = judgeExit(Exit.succeed(answer), false)
+        expect([status, Outcome.forCircuit(head(status))]).toEqual([status, expected])
+        results[expected]++
+      }
+      expect(results).toEqual({ Success: 993, Failure: 7, Neutral: 0 })
+    })
+
+    it.each(
+      [
+        ["Failure", new Client.AttemptTimeout({ ...call, timeout: Duration.seconds(1) })],
+        ["Failure", new Client.DeadlineExceeded({ ...call, deadline: Duration.seconds(1) })],
+        ["Failure", transport("connect")],
+        ["Failure", transport("connection")],
+        ["Failure", transport("dns")],
+        ["Failure", transport("protocol")],
+        ["Failure", transport("tls")],
+        ["Neutral", Client.requestError(request, "InvalidUrl", undefined, 0)],
+        ["Neutral", new CircuitOpen({ key: "k", retryAfter: Duration.seconds(1) })],
+        ["Neutral", new Error("can't be sent")]
+      ] as const
+    )("%s of a failure, as the client's own breaker", (expected, error) => {
+      expect(judgeExit(Exit.fail(error), false)).toBe(expected)
+      expect(Outcome.forCircuit(Outcome.fromError(error))).toBe(expected)
+      expect(Outcome.forCircuit({ ...Outcome.fromError(error), attempts: 1 })).toBe(expected)
+    })
+
+    it("nothing of an interruption, of a used-up budget, or where no request was made", () => {
+      expect(Outcome.forCircuit(Outcome.interrupted)).toBe("Neutral")
+      const budget = new Client.RetryBudgetExhausted({ ...call, key: "k", reason: "status 503", status: 503 })
+      expect(Outcome.forCircuit(Outcome.fromError(budget))).toBe("Neutral")
+      expect(Outcome.forCircuit({ ...Outcome.fromError(transport("connect")), attempts: 0 })).toBe("Neutral")
+    })
   })
 })

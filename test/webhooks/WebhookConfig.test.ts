@@ -24,6 +24,8 @@ describe("WebhookConfig", () => {
           headers: { "X-A": "1", Authorization: "Bearer abc" },
           timeout: "2.5s",
           maxConcurrency: 3,
+          rateLimit: 0.5,
+          ordered: true,
           format: "standard",
           tenant: "acme",
           description: "billing"
@@ -41,6 +43,8 @@ describe("WebhookConfig", () => {
         headers: {},
         timeout: Duration.millis(2500),
         maxConcurrency: 3,
+        rateLimit: 0.5,
+        ordered: true,
         format: "standard",
         tenant: "acme",
         description: "billing"
@@ -156,6 +160,8 @@ describe("WebhookConfig", () => {
             [{ headers: { "X-A": "1" } }, "headers"],
             [{ timeout: "1s" }, "timeout"],
             [{ maxConcurrency: 1 }, "maxConcurrency"],
+            [{ rateLimit: 1 }, "rateLimit"],
+            [{ ordered: true }, "ordered"],
             [{ format: "standard" }, "format"],
             [{ tenant: "t" }, "tenant"],
             [{ description: "d" }, "description"]

@@ -635,12 +635,15 @@ describe("nothing disappears without a line", () => {
             headers: {},
             timeout: undefined,
             maxConcurrency: undefined,
+            rateLimit: undefined,
+            ordered: false,
             format: "event",
             tenant: undefined,
             description: undefined
           })
         ]),
-      get: () => Effect.succeed(Option.none())
+      get: () => Effect.succeed(Option.none()),
+      list: Effect.succeed([])
     })
     return Effect.gen(function*() {
       const bus = yield* PubSub.unbounded<OrderPlaced>()

@@ -407,6 +407,12 @@ describe("decodeInput", () => {
       "tenant",
       "must be 1 to 128 characters, without control characters and without white space at its ends"
     ],
+    [
+      { type: "a", data: 1, id: null },
+      "id",
+      "must be 1 to 64 characters of A-Z a-z 0-9 _ -; left out, one is generated"
+    ],
+    [{ type: "a", data: 1, correlation_id: null }, "correlation_id", "must be text; left out, one is generated"],
     [{ type: "a", data: 1, correlation_id: 5 }, "correlation_id", "must be text; left out, one is generated"]
   ])(
     "refuses %j",

@@ -12,6 +12,7 @@ import * as WebhookConfig from "../../webhooks/WebhookConfig.js"
 import * as CliError from "../CliError.js"
 import * as Settings from "../Settings.js"
 import * as Stdio from "../Stdio.js"
+import { table } from "../Table.js"
 import { visible } from "../Visible.js"
 
 export interface Options {
@@ -24,7 +25,7 @@ export interface Options {
  */
 export const run = (options: Options): Effect.Effect<number, CliError.CliError> =>
   Effect.scoped(Effect.gen(function*() {
-    const { context } = yield* Settings.load(options, noClient)
+    const { context } = yield* Settings.loadOutbox(options, noClient)
     const now = yield* Clock.currentTimeMillis
     const { endpoints } = Context.get(context, WebhookConfig.WebhookConfig)
     const rows = endpoints.map((endpoint) => ({
@@ -38,7 +39,7 @@ export const run = (options: Options): Effect.Effect<number, CliError.CliError> 
       yield* Stdio.notes("no endpoints are configured; see WEBHOOKS_CONFIG in effect-webhooks --help")
     }
     if (options.json) yield* Effect.forEach(rows, Stdio.json, { discard: true })
-    else yield* Stdio.lines(...table(rows))
+    else yield* Stdio.lines(...lines(rows))
     return CliError.exitCodes.done
   }))
 
@@ -55,14 +56,11 @@ interface Row {
 // Nothing is sent: the client's settings are looked at only.
 const noClient = Layer.succeed(HttpClient.HttpClient, HttpClient.make(() => Effect.dieMessage("no requests here")))
 
-const table = (rows: ReadonlyArray<Row>): ReadonlyArray<string> => {
-  const cells = rows.map((row) => [
-    visible(row.id),
+const lines = (rows: ReadonlyArray<Row>): ReadonlyArray<string> =>
+  table(rows.map((row) => [
+    row.id,
     row.enabled ? "enabled" : "disabled",
     row.signed,
-    visible(row.url, 2048),
+    row.url,
     visible(row.events.join(" "))
-  ])
-  const widths = [0, 1, 2, 3].map((column) => Math.max(0, ...cells.map((row) => row[column]!.length)))
-  return cells.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ").trimEnd())
-}
+  ]))

@@ -5,19 +5,17 @@ import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import { statSync } from "node:fs"
 import { defaults } from "../../Defaults.js"
 import * as ResilientHttpClient from "../../http/ResilientHttpClient.js"
 import * as WebhookDispatcher from "../../webhooks/WebhookDispatcher.js"
-import * as WebhookEvent from "../../webhooks/WebhookEvent.js"
+import type * as WebhookEvent from "../../webhooks/WebhookEvent.js"
 import * as CliError from "../CliError.js"
 import * as DispatchLines from "../DispatchLines.js"
-import * as EventReader from "../EventReader.js"
+import * as EventInput from "../EventInput.js"
 import * as Progress from "../Progress.js"
 import * as Settings from "../Settings.js"
 import * as Signals from "../Signals.js"
@@ -48,7 +46,7 @@ const dispatchAll = (
   stopping: Stopping.Stopping
 ): Effect.Effect<number, CliError.CliError, Scope.Scope> =>
   Effect.gen(function*() {
-    const input = yield* openInput(file)
+    const input = yield* EventInput.open(file)
     const counts: Counts = {
       events: 0,
       delivered: 0,
@@ -59,14 +57,17 @@ const dispatchAll = (
       notSent: 0,
       interrupted: 0
     }
-    const progress = yield* Progress.make(counts, input.size)
+    const progress = yield* Progress.make(() => ({
+      events: counts.events,
+      delivered: counts.delivered,
+      failed: counts.failed + counts.rejected + counts.invalid
+    }), input.size)
     const broken = yield* Deferred.make<never, CliError.CliError>()
-    // Bytes of the input that have been taken.
-    let read = 0
+    const decoder = EventInput.makeDecoder()
 
     const report = (results: ReadonlyArray<DispatchLines.Result>): Effect.Effect<void> => {
       for (const result of results) count(counts, result)
-      progress.update(read)
+      progress.update(decoder.read())
       const text = results.map((result) => DispatchLines.render(result, options.json)).join("")
       return Effect.catchAll(Stdio.write(text), (error) => Deferred.fail(broken, error))
     }
@@ -86,7 +87,7 @@ const dispatchAll = (
         onFailure: (error) => {
           // It is counted as a line that was no event.
           counts.events--
-          return report([{ _tag: "Invalid", line, error: problem(error) }])
+          return report([{ _tag: "Invalid", line, error: EventInput.refusal(error) }])
         },
         onSuccess: ({ deliveries, eventType, messageId }) =>
           deliveries.length === 0 ? report([{ _tag: "Unrouted", messageId, eventType }]) : Effect.void
@@ -96,47 +97,41 @@ const dispatchAll = (
       )
 
     const flight = makeFlight(defaults.concurrency)
-    const reader = EventReader.make()
     let ended = false
     let taken = 0
     let lastLine = 0
 
-    const handle = (items: ReadonlyArray<EventReader.Item>, bytes: number) =>
+    const handle = (chunk: Uint8Array | undefined) =>
       Effect.gen(function*() {
-        const before = read
-        let handled = 0
         let invalid: Array<DispatchLines.Result> = []
         const flush = Effect.suspend(() => {
           const results = invalid
           invalid = []
           return results.length === 0 ? Effect.void : report(results)
         })
-        for (const item of items) {
-          read = before + Math.floor(bytes * handled++ / items.length)
-          const decoded = item._tag === "Invalid"
-            ? Either.left(item.error)
-            : yield* Effect.either(Effect.mapError(WebhookEvent.decodeInput(item.value), (error) => error.message))
-          if (Either.isLeft(decoded)) {
-            invalid.push({ _tag: "Invalid", line: item.line, error: decoded.left })
-            continue
+        yield* decoder.decode(chunk, (line) => {
+          if (line._tag === "Invalid") {
+            invalid.push(line)
+            return Effect.void
           }
-          yield* flush
-          yield* flight.start(one(decoded.right, item.line), () => {
-            counts.events++
-            taken++
-            lastLine = item.line
-            progress.update(read)
-          })
-        }
+          return Effect.zipRight(
+            flush,
+            flight.start(one(line.event, line.line), () => {
+              counts.events++
+              taken++
+              lastLine = line.line
+              progress.update(decoder.read())
+            })
+          )
+        })
         yield* flush
-        read = before + bytes
-        progress.update(read)
+        progress.update(decoder.read())
       })
 
     const take = Effect.gen(function*() {
       while (!ended) {
         const chunk = yield* input.next
-        yield* handle(chunk === undefined ? reader.end() : reader.push(chunk), chunk?.length ?? 0)
+        yield* handle(chunk)
         if (chunk === undefined) ended = true
       }
       yield* flight.idle
@@ -179,7 +174,13 @@ const unsent = (ended: boolean, events: number, lastLine: number, cut: number, n
 
 const plural = (n: number, word: string, many = `${word}s`): string => `${n} ${n === 1 ? word : many}`
 
-interface Counts extends Progress.Counts {
+interface Counts {
+  events: number
+  delivered: number
+  failed: number
+  rejected: number
+  unrouted: number
+  invalid: number
   /** Deliveries that were stopped before their first request, … */
   notSent: number
   /** … and all that were stopped, these included. */
@@ -193,11 +194,6 @@ const summary = (counts: Counts): string => {
     `deliveries: ${delivered} delivered, ${failed} failed, ${rejected} rejected` +
     (notSent === 0 ? "" : `, ${notSent} not sent`)
 }
-
-const problem = (error: WebhookDispatcher.InvalidMessage): string =>
-  error._tag === "PayloadTooLarge"
-    ? `event ${error.eventType} takes ${error.bytes} bytes or more; ${error.limit} are allowed: send a link in place of the content`
-    : error.message
 
 const count = (counts: Counts, result: DispatchLines.Result): void => {
   if (result._tag === "Delivery") {
@@ -252,31 +248,4 @@ const land = (flight: Flight, stopping: Stopping.Stopping): Effect.Effect<number
     const left = flight.running()
     yield* flight.interrupt
     return left
-  })
-
-interface Input {
-  /** The next bytes; none at the end. */
-  readonly next: Effect.Effect<Uint8Array | undefined, CliError.CliError>
-  /** Length in bytes, where it is known. */
-  readonly size: number | undefined
-}
-
-const openInput = (file: string | undefined): Effect.Effect<Input, CliError.CliError> =>
-  Effect.try({
-    try: () => {
-      const stats = file === undefined || file === "-" ? undefined : statSync(file)
-      if (stats?.isDirectory() === true) throw Object.assign(new Error(), { code: "EISDIR" })
-      const chunks = Stdio.openInput(file)[Symbol.asyncIterator]()
-      return {
-        size: stats?.isFile() === true ? stats.size : undefined,
-        next: Effect.tryPromise({
-          try: () => chunks.next(),
-          catch: (error) => Stdio.unreadable(file, Stdio.codeOf(error))
-        }).pipe(Effect.map((result) =>
-          result.done === true ? undefined : typeof result.value === "string" ? Buffer.from(result.value) : result.value
-        ))
-      }
-    },
-    catch: (error) =>
-      Stdio.unreadable(file, Stdio.codeOf(error))
   })

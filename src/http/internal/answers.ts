@@ -28,11 +28,14 @@ export interface Answer {
   readonly complete: boolean
 }
 
+/** Whether a status tells of a passing condition (the design's table; RFC 9110 §15, RFC 6585 §4, RFC 8470 §5.2). */
+export const isPassing = (status: number): boolean => passingStatuses.has(status)
+
 export const isOk = (answer: { readonly status: number }): boolean => answer.status >= 200 && answer.status < 300
 
 /** What an answer means for the retry loop; `undefined`: it is final. */
 export const judgeAnswer = (answer: Answer): Effect.Effect<Repeatable | undefined> =>
-  retriedStatuses.has(answer.status)
+  isPassing(answer.status)
     ? Effect.map(Clock.currentTimeMillis, (now) => ({
       retryable: isRepeatable(answer.request),
       refused: false,
@@ -67,7 +70,7 @@ export const judgeFailure = (
  * never asked (`noVerdict`).
  */
 export const judgeExit = (exit: Exit.Exit<Answer, unknown>, noVerdict: boolean): Circuit.Result => {
-  if (exit._tag === "Success") return retriedStatuses.has(exit.value.status) ? "Failure" : "Success"
+  if (exit._tag === "Success") return isPassing(exit.value.status) ? "Failure" : "Success"
   const error = Option.getOrUndefined(Cause.failureOption(exit.cause))
   if (error instanceof DeadlineExceeded || error instanceof AttemptTimeout) return noVerdict ? "Neutral" : "Failure"
   if (transportFailure(error) !== undefined) return "Failure"
@@ -86,8 +89,7 @@ export const describe = (last: unknown): string => {
 
 // --- internal
 
-/** Statuses that tell of a passing condition (the design's table; RFC 9110 §15, RFC 6585 §4, RFC 8470 §5.2). */
-const retriedStatuses: ReadonlySet<number> = new Set([408, 425, 429, 500, 502, 503, 504])
+const passingStatuses: ReadonlySet<number> = new Set([408, 425, 429, 500, 502, 503, 504])
 
 /** Methods that may be repeated (RFC 9110 §9.2.2), and requests that say so themselves. */
 const isRepeatable = (request: HttpClientRequest.HttpClientRequest): boolean =>

@@ -22,13 +22,23 @@ import * as RetryBudget from "../RetryBudget.js"
 import * as RetryPolicy from "../RetryPolicy.js"
 import * as Answers from "./answers.js"
 import { BoundedKeys } from "./BoundedKeys.js"
-import { type Call, currentKey, deadlineExceeded, exchange, type Read, readHead, readWhole } from "./exchange.js"
+import {
+  apart,
+  type Call,
+  currentKey,
+  currentSingle,
+  deadlineExceeded,
+  exchange,
+  type Read,
+  readHead,
+  readWhole
+} from "./exchange.js"
 import type { ExecuteHeadOptions, Head, Options } from "./model.js"
 import { monotonicNow } from "./monotonic.js"
 import * as Retrying from "./retrying.js"
 import * as Slots from "./slots.js"
 
-export { currentKey } from "./exchange.js"
+export { apart, currentKey, currentSingle } from "./exchange.js"
 
 /** The number of the attempt under way, 0 outside one. */
 export const currentAttempt: FiberRef.FiberRef<number> = globalValue(
@@ -76,12 +86,17 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
     settings: Partial<ExecuteHeadOptions>
   ): Effect.Effect<Answers.Answer, E | Errors.ResilientHttpClientError, R> =>
     Effect.withFiberRuntime<Answers.Answer, E | Errors.ResilientHttpClientError, R>((fiber) => {
-      const policy = Option.getOrElse(fiber.getFiberRef(RetryPolicy.currentRetryPolicy), () => ownPolicy)
+      const single = fiber.getFiberRef(currentSingle)
+      const policy = Option.isSome(single)
+        ? RetryPolicy.none
+        : Option.getOrElse(fiber.getFiberRef(RetryPolicy.currentRetryPolicy), () => ownPolicy)
       const key = Option.getOrUndefined(fiber.getFiberRef(currentKey)) ??
         (settings.url === undefined ? undefined : Errors.originOf(settings.url))
       return Effect.flatMap(CorrelationId.currentOrGenerate, (correlationId) =>
         Effect.flatMap(monotonicNow, (now) => {
           const call: Call = {
+            single: Option.isSome(single),
+            earlier: Option.isSome(single) ? single.value - 1 : 0,
             correlationId,
             attemptTimeout: settings.attemptTimeout === undefined
               ? ownTimeout
@@ -134,12 +149,12 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
               guard(call, Errors.originOf(made.url), concurrency, exchange(exchanges, call, read, Effect.succeed(made)))
           ),
         currentAttempt,
-        before + 1
+        call.earlier + before + 1
       )
       return onAttempt === undefined ? attempted : told(attempted, call, before, onAttempt)
     })
 
-  /** In a slot, and if the breaker admits it. */
+  /** In a slot, and (unless it is a single attempt) if the breaker admits it. */
   const guard = <E, R>(
     call: Call,
     key: string,
@@ -147,20 +162,23 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
     effect: Effect.Effect<Answers.Answer, E, R>
   ): Effect.Effect<Answers.Answer, E | CircuitOpen | Errors.DeadlineExceeded, R> => {
     call.key = key
-    const protectedInSlot = slots.withSlot(
-      key,
-      concurrency,
-      { until: call.deadlineAt, onTimeout: () => deadlineExceeded(call) },
-      breakers.protect(
+    const inSlot = <E2>(effect: Effect.Effect<Answers.Answer, E2, R>) =>
+      slots.withSlot(
         key,
-        call.attempts === 0 ? Effect.zipRight(spend(key), effect) : effect,
-        (exit) =>
-          Answers.judgeExit(
-            call.answer === undefined ? exit : Exit.succeed(call.answer),
-            call.cutShort || call.request === undefined
-          )
+        concurrency,
+        { until: call.deadlineAt, onTimeout: () => deadlineExceeded(call) },
+        effect
       )
-    )
+    if (call.single) return inSlot(effect)
+    const protectedInSlot = inSlot(breakers.protect(
+      key,
+      call.attempts === 0 ? Effect.zipRight(spend(key), effect) : effect,
+      (exit) =>
+        Answers.judgeExit(
+          call.answer === undefined ? exit : Exit.succeed(call.answer),
+          call.cutShort || call.request === undefined
+        )
+    ))
     return Effect.mapError(
       slots.wouldWait(key) ? Effect.zipRight(breakers.check(key), protectedInSlot) : protectedInSlot,
       (error) => error instanceof CircuitOpen ? refused(error, call) : error
@@ -236,12 +254,10 @@ const told = <E, R>(
     Effect.suspend(() => {
       if (done || call.attempts === before) return Effect.void
       done = true
-      return Effect.flatMap(monotonicNow, (now) =>
-        Effect.locally(
-          onAttempt({ attempt: call.attempts, duration: now - call.startedAt, exit }),
-          currentKey,
-          Option.none()
-        ))
+      return Effect.flatMap(
+        monotonicNow,
+        (now) => apart(onAttempt({ attempt: call.earlier + call.attempts, duration: now - call.startedAt, exit }))
+      )
     })
   return attempt.pipe(
     Effect.onInterrupt(() =>

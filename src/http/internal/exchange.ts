@@ -27,8 +27,22 @@ export const currentKey: FiberRef.FiberRef<Option.Option<string>> = globalValue(
   () => FiberRef.unsafeMake(Option.none<string>(), { join: (parent) => parent })
 )
 
+/** The number of the one attempt that each call makes, set by `withSingleAttempt`. */
+export const currentSingle: FiberRef.FiberRef<Option.Option<number>> = globalValue(
+  "effect-webhooks/ResilientHttpClient/currentSingle",
+  () => FiberRef.unsafeMake(Option.none<number>(), { join: (parent) => parent })
+)
+
+/** Runs what a caller hands in for a call: calls that it makes itself go by neither the key nor the single attempt of this one. */
+export const apart = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.locally(Effect.locally(effect, currentKey, Option.none()), currentSingle, Option.none())
+
 /** What is known of a call so far, and what bounds it. */
 export interface Call {
+  /** Whether this is one attempt of the caller's own counting: no retry, no breaker, no budget. */
+  readonly single: boolean
+  /** Attempts made before this call. */
+  readonly earlier: number
   readonly correlationId: string
   readonly attemptTimeout: Duration.Duration
   readonly deadline: Duration.Duration
@@ -96,7 +110,11 @@ export const exchange = <E, R>(
     let answer: Answers.Answer | undefined
     return Effect.useSpan(
       "ResilientHttpClient.attempt",
-      { kind: "client", captureStackTrace: false, attributes: { "http.request.resend_count": call.attempts } },
+      {
+        kind: "client",
+        captureStackTrace: false,
+        attributes: { "http.request.resend_count": call.earlier + call.attempts }
+      },
       (span) =>
         // A span keeps the value that it ends with, and an answer may echo secrets: so it ends with none.
         Effect.map(answered(settings, call, read, request, span), (received) => {
@@ -123,7 +141,7 @@ const answered = <E, R>(
     const left = Math.max(0, call.deadlineAt - startedAt)
     call.startedAt = startedAt
     call.cutShort = left < Math.min(own, Duration.toMillis(call.deadline)) / 2
-    return Effect.locally(request, currentKey, Option.none()).pipe(
+    return apart(request).pipe(
       Effect.flatMap((made) => send(settings, call, read, made, span)),
       // Time runs out even where the caller can't be interrupted.
       Effect.interruptible,

@@ -40,7 +40,7 @@ export interface ExecuteHeadOptions {
 
 /** How one request ended. */
 export interface AttemptResult {
-  /** 1, 2, … */
+  /** 1, 2, …; in a single attempt the number that it was given. */
   readonly attempt: number
   /** Milliseconds. */
   readonly duration: number

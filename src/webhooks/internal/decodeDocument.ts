@@ -93,6 +93,8 @@ const comparable = (settings: Omit<EndpointFields, "events">): Record<string, st
   ),
   timeout: JSON.stringify(settings.timeout),
   maxConcurrency: JSON.stringify(settings.maxConcurrency),
+  rateLimit: JSON.stringify(settings.rateLimit),
+  ordered: String(settings.ordered),
   format: settings.format,
   tenant: settings.tenant,
   description: settings.description

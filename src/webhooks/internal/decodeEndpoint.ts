@@ -79,6 +79,8 @@ export const decodeEndpoint = (context: Context, node: Node, path: Path): Effect
     const enabled = read("enabled", rules.enabled) ?? true
     const timeout = read("timeout", rules.timeout)
     const maxConcurrency = read("maxConcurrency", rules.maxConcurrency)
+    const rateLimit = read("rateLimit", rules.rateLimit)
+    const ordered = read("ordered", rules.ordered) ?? false
     const format = read("format", rules.format) ?? "event"
     const tenant = read("tenant", rules.tenant)
     const description = read("description", rules.description)
@@ -91,7 +93,20 @@ export const decodeEndpoint = (context: Context, node: Node, path: Path): Effect
       href,
       id,
       settings: complete
-        ? { id, url: href, enabled, secrets, headers, timeout, maxConcurrency, format, tenant, description }
+        ? {
+          id,
+          url: href,
+          enabled,
+          secrets,
+          headers,
+          timeout,
+          maxConcurrency,
+          rateLimit,
+          ordered,
+          format,
+          tenant,
+          description
+        }
         : undefined
     }
   })
@@ -117,6 +132,8 @@ const known = [
   "headers",
   "timeout",
   "maxConcurrency",
+  "rateLimit",
+  "ordered",
   "format",
   "tenant",
   "description"

@@ -34,6 +34,10 @@ export interface EndpointFields {
   readonly timeout: Duration.Duration | undefined
   /** Requests in flight to this endpoint in place of the client's. */
   readonly maxConcurrency: number | undefined
+  /** Durable path: most attempts to begin in a second, fleet-wide; a fraction is one attempt in so many seconds. Absent: no limit. */
+  readonly rateLimit: number | undefined
+  /** Durable path: of one aggregate id the next event goes only when the one before is delivered or has ended. */
+  readonly ordered: boolean
   readonly format: Format
   /** When set, only this tenant's events. */
   readonly tenant: string | undefined
@@ -70,6 +74,10 @@ export interface EndpointDocument {
   readonly timeout?: string | undefined
   /** Requests in flight, 1 to 1 000. Default: the client's. */
   readonly maxConcurrency?: number | undefined
+  /** Durable path: most attempts a second, fleet-wide; 0.00001 (about one a day) to 1 000, fractions allowed. Default: no limit. */
+  readonly rateLimit?: number | undefined
+  /** Durable path: events of one aggregate id go one after the other, in the order in which they were enqueued. Default: false. */
+  readonly ordered?: boolean | undefined
   /** Default: `event`. */
   readonly format?: Format | undefined
   /** 1 to 128 characters. When set, only this tenant's events. */

@@ -76,6 +76,19 @@ export const maxConcurrency: Rule<number> = make(
   )
 )
 
+export const rateLimit: Rule<number> = make(
+  "a number",
+  Schema.Number.pipe(
+    refusing(
+      (perSecond) => perSecond >= 0.00001 && perSecond <= 1000,
+      "rate_limit",
+      "must be attempts per second, from 0.00001 (about one a day) to 1000"
+    )
+  )
+)
+
+export const ordered: Rule<boolean> = make("true or false", Schema.Boolean)
+
 export const format: Rule<Format> = make(
   "a string",
   Schema.String.pipe(refusingUnless(isFormat, "format", "must be \"event\", \"standard\" or \"cloudevents\""))

@@ -1,0 +1,63 @@
+/**
+ * `serve`: the HTTP API and a worker in one process, until it is stopped.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as ExecutionStrategy from "effect/ExecutionStrategy"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as LogLevel from "effect/LogLevel"
+import * as Scope from "effect/Scope"
+import * as DeliveryWorker from "../../outbox/DeliveryWorker.js"
+import * as ApiServer from "../../server/ApiServer.js"
+import * as CliError from "../CliError.js"
+import * as Database from "../Database.js"
+import { variable } from "../Environment.js"
+import * as Signals from "../Signals.js"
+import * as Stdio from "../Stdio.js"
+import { visible } from "../Visible.js"
+
+export interface Options {
+  /** 0: any free one. */
+  readonly port: number
+  /** Beyond loopback only with a token. */
+  readonly host: string
+  /** In place of `WEBHOOKS_DATABASE_URL`. */
+  readonly database: string | undefined
+  readonly json: boolean
+}
+
+/** Prints one line as it listens and works until SIGINT or SIGTERM; then it stops in good order. */
+export const run = (options: Options): Effect.Effect<number, CliError.CliError> =>
+  Database.run({ ...options, migrate: true, logLevel: LogLevel.Info }, ({ outbox }) =>
+    Effect.gen(function*() {
+      const { grace } = outbox.worker
+      // Side by side: both end within the one grace time.
+      const both = yield* Scope.fork(yield* Effect.scope, ExecutionStrategy.parallel)
+      const correlationHeader = yield* variable("WEBHOOKS_CORRELATION_HEADER")
+      const signal = yield* Signals.awaited
+      const server = yield* within(
+        both,
+        ApiServer.layer({ port: options.port, host: options.host, tokens: outbox.tokens, grace, correlationHeader })
+      ).pipe(Effect.mapError((error) =>
+        error._tag === "ListenFailed" ? CliError.failed(visible(error.message)) : CliError.usage(visible(error.message))
+      ))
+      yield* within(both, DeliveryWorker.worker(outbox.worker)).pipe(
+        Effect.catchTag("WorkerAlreadyRunning", (error) =>
+          Effect.fail(CliError.failed(visible(error.message))))
+      )
+      const { url } = Context.get(server, ApiServer.ApiServer)
+      // Whether anybody reads it is nothing to the server.
+      yield* Effect.ignore(options.json ? Stdio.json({ listening: url }) : Stdio.lines(`listening on ${url}`))
+      yield* Fiber.join(signal)
+      yield* Stdio.notes(Signals.stopping(grace))
+      return CliError.exitCodes.done
+    }))
+
+// --- internal
+
+const within = <A, E, R>(parent: Scope.Scope, layer: Layer.Layer<A, E, R>): Effect.Effect<Context.Context<A>, E, R> =>
+  Effect.flatMap(
+    Scope.fork(parent, ExecutionStrategy.sequential),
+    (scope) => Layer.buildWithScope(layer, scope)
+  )

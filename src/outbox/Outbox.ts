@@ -1,0 +1,211 @@
+/**
+ * The way into the durable path: an event becomes a message with its bytes and one delivery for each endpoint that wants it, stored in the
+ * host's database and, where the caller has a transaction open, in that transaction. What is committed is delivered; what is rolled back never was.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as Metrics from "../Metrics.js"
+import { Endpoints } from "../webhooks/Endpoints.js"
+import * as Message from "../webhooks/Message.js"
+import type { InvalidEvent, UnserializableEvent, WebhookEvent } from "../webhooks/WebhookEvent.js"
+import * as Batching from "./internal/batching.js"
+import * as Enqueueing from "./internal/enqueueing.js"
+import { OutboxUnavailable } from "./OutboxError.js"
+import { OutboxSchema } from "./Schema.js"
+
+/** What became of an event that was handed in. */
+export interface Enqueued {
+  /** The message's id, `webhook-id` on the wire; of a duplicate, that of the first. */
+  readonly messageId: string
+  /** Whether it had been stored before: nothing was stored now. */
+  readonly duplicate: boolean
+  /** Deliveries that the message has: one for each endpoint that wanted it when it was first stored. */
+  readonly deliveries: number
+}
+
+/** An event with a key of the caller's own. */
+export interface Keyed {
+  readonly event: WebhookEvent
+  readonly idempotencyKey?: string | undefined
+}
+
+/** Why nothing was stored. */
+export type EnqueueError =
+  | IdempotencyConflict
+  | InvalidEvent
+  | InvalidIdempotencyKey
+  | Message.PayloadTooLarge
+  | OutboxUnavailable
+  | UnserializableEvent
+
+/** Stores events for delivery. */
+export class Outbox extends Context.Tag("effect-webhooks/Outbox")<Outbox, {
+  /**
+   * Stores an event. Within `sql.withTransaction` it is part of that transaction, and its COMMIT is the host's: where it fails, @effect/sql ends the
+   * effect with a defect. Otherwise it has been committed when this succeeds; events that are handed in at the same time share a commit.
+   *
+   * The same idempotency key, or the same `event.id`, again: nothing is stored and the first message's id comes back, as long as its row is
+   * kept (see `Deliveries.purge`); with another type or content: `IdempotencyConflict`. A time that the event didn't come with is not content.
+   */
+  readonly enqueue: (
+    event: WebhookEvent,
+    options?: { readonly idempotencyKey?: string | undefined }
+  ) => Effect.Effect<Enqueued, EnqueueError>
+  /** Stores several events, all or none, in their order. */
+  readonly enqueueAll: (
+    events: Iterable<Keyed | WebhookEvent>
+  ) => Effect.Effect<ReadonlyArray<Enqueued>, EnqueueError>
+}>() {}
+
+/** All optional. */
+export interface Options {
+  /** Most bytes of an encoded event; default 256 KiB. */
+  readonly maxPayloadBytes?: number | undefined
+  /** CloudEvents `source` of this program; see `Message.MessageOptions`. */
+  readonly source?: string | undefined
+}
+
+/** Makes the outbox. What was handed in is stored before the scope closes. */
+export const make = (
+  options: Options = {}
+): Effect.Effect<Outbox["Type"], never, Endpoints | OutboxSchema | Scope.Scope> =>
+  Effect.gen(function*() {
+    const store = yield* OutboxSchema
+    const endpoints = yield* Endpoints
+
+    const prepare = (keyed: Keyed): Effect.Effect<Enqueueing.Prepared, EnqueueError> =>
+      Effect.gen(function*() {
+        const { event, idempotencyKey } = keyed
+        if (idempotencyKey !== undefined && !/^[!-~]{1,255}$/.test(idempotencyKey)) {
+          return yield* new InvalidIdempotencyKey()
+        }
+        const wanting = yield* endpoints.matching(event)
+        // An event that nobody wants is kept, too: it may come a second time.
+        const formats = wanting.length === 0 ? ["event" as const] : wanting.map((endpoint) => endpoint.format)
+        const message = yield* Message.toMessage(event, formats, {
+          maxBytes: options.maxPayloadBytes,
+          source: options.source
+        })
+        const digest = idempotencyKey === undefined && event.id === undefined ? "" : yield* Message.digest(event)
+        const span = yield* Effect.option(Effect.currentSpan)
+        return {
+          message,
+          wanting,
+          idempotencyKey,
+          digest,
+          traceParent: Option.getOrUndefined(Option.filterMap(span, traceParentOf)),
+          createdAt: yield* store.now
+        }
+      })
+
+    const storeAll = <A, E>(
+      items: ReadonlyArray<Enqueueing.Prepared>,
+      settle: (results: ReadonlyArray<Enqueueing.Result>) => Effect.Effect<A, E>
+    ): Effect.Effect<A, E | OutboxUnavailable> =>
+      Effect.suspend(() => {
+        let again = false
+        const once = Effect.suspend(() => {
+          const stored = store.transaction(Effect.flatMap(Enqueueing.run(store, items, again), settle))
+          again = true
+          return stored
+        })
+        return Effect.flatMap(store.inTransaction, (inside) =>
+          inside ? once : Effect.retry(once, {
+            // Where the answer to a COMMIT was lost, the second run finds what the first has stored, and tells it as its own.
+            while: (error) => isUnavailable(error) && error.reason === "unreachable",
+            schedule: reconnecting
+          }))
+      }) as Effect.Effect<A, E | OutboxUnavailable>
+
+    const submit = yield* Batching.make(
+      (items: ReadonlyArray<Enqueueing.Prepared>) => storeAll(items, Effect.succeed),
+      maxBatch
+    )
+
+    const enqueue = (keyed: Keyed): Effect.Effect<Enqueued, EnqueueError> =>
+      Effect.flatMap(prepare(keyed), (item) =>
+        Effect.flatMap(store.inTransaction, (inside) =>
+          Effect.flatMap(
+            inside ? storeAll([item], ([result]) => Effect.succeed(result!)) : submit(item),
+            (result) => finish(item, result)
+          )))
+
+    return {
+      enqueue: (event, keys) => traced(1, enqueue({ event, idempotencyKey: keys?.idempotencyKey })),
+      enqueueAll: (events) =>
+        Effect.suspend(() => {
+          const keyed = [...events].map((one): Keyed => "event" in one ? one : { event: one })
+          if (keyed.length === 0) return Effect.succeed([])
+          return traced(
+            keyed.length,
+            Effect.flatMap(Effect.forEach(keyed, prepare), (items) =>
+              storeAll(items, (results) => Effect.forEach(results, (result, index) => finish(items[index]!, result))))
+          )
+        })
+    }
+  })
+
+/** The outbox over the checked tables and the endpoints. */
+export const layer = (options: Options = {}): Layer.Layer<Outbox, never, Endpoints | OutboxSchema> =>
+  Layer.scoped(Outbox, make(options))
+
+/** The idempotency key, or the event's id, belongs to another event; nothing was stored. */
+export class IdempotencyConflict
+  extends Schema.TaggedError<IdempotencyConflict>("effect-webhooks/IdempotencyConflict")("IdempotencyConflict", {
+    /** The message that has the key or the id. */
+    messageId: Schema.String,
+    by: Schema.Literal("idempotencyKey", "id")
+  })
+{
+  override get message(): string {
+    const what = this.by === "id" ? "the event's id" : "the idempotency key"
+    return `${what} has been used before, for an event of another type or content (message ${this.messageId}); use a new one for a new event`
+  }
+}
+
+/** The idempotency key is not one; nothing was stored. */
+export class InvalidIdempotencyKey
+  extends Schema.TaggedError<InvalidIdempotencyKey>("effect-webhooks/InvalidIdempotencyKey")(
+    "InvalidIdempotencyKey",
+    {}
+  )
+{
+  override get message(): string {
+    return "an idempotency key is 1 to 255 visible ASCII characters, without spaces"
+  }
+}
+
+// --- internal
+
+/** Messages that share a commit at most. */
+const maxBatch = 200
+
+const reconnecting = Schedule.intersect(Schedule.exponential("100 millis", 3), Schedule.recurs(2))
+
+const isUnavailable = (error: unknown): error is OutboxUnavailable => error instanceof OutboxUnavailable
+
+const finish = (
+  item: Enqueueing.Prepared,
+  result: Enqueueing.Result
+): Effect.Effect<Enqueued, IdempotencyConflict> => {
+  if (result._tag === "Conflict") {
+    return Effect.fail(new IdempotencyConflict({ messageId: result.messageId, by: result.by }))
+  }
+  const enqueued = { messageId: result.messageId, duplicate: result.duplicate, deliveries: result.deliveries }
+  const counted = Metrics.enqueued(result.duplicate ? "duplicate" : item.wanting.length === 0 ? "unrouted" : "stored")
+  return Effect.as(counted, enqueued)
+}
+
+const traced = <A, E>(events: number, effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+  Effect.withSpan(effect, "Outbox.enqueue", { captureStackTrace: false, attributes: { events } })
+
+/** W3C Trace Context. */
+const traceParentOf = (span: { readonly traceId: string; readonly spanId: string; readonly sampled: boolean }) =>
+  span.traceId.length === 32
+    ? Option.some(`00-${span.traceId}-${span.spanId}-${span.sampled ? "01" : "00"}`)
+    : Option.none()

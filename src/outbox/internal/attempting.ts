@@ -1,0 +1,75 @@
+/**
+ * One attempt of a claimed delivery.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Tracer from "effect/Tracer"
+import * as ResilientHttpClient from "../../http/ResilientHttpClient.js"
+import { Endpoint } from "../../webhooks/Endpoint.js"
+import * as Message from "../../webhooks/Message.js"
+import type { DeliveryReport, WebhookSender } from "../../webhooks/WebhookSender.js"
+import type { Claimed } from "./claiming.js"
+import type { Store } from "./store.js"
+
+/** The attempt's report, and when it began; without a report it was stopped before. Must run uninterruptibly: an interruption ends the request, not this. */
+export const attempt = (
+  store: Store,
+  sender: WebhookSender["Type"],
+  claimed: Claimed
+): Effect.Effect<{ readonly report: DeliveryReport | undefined; readonly startedAt: number }> =>
+  Effect.gen(function*() {
+    const claimedAt = yield* store.now
+    const wait = claimed.notBefore - claimedAt
+    if (
+      wait > 0 && (yield* Effect.exit(Effect.interruptible(Effect.sleep(Duration.millis(wait)))))._tag === "Failure"
+    ) {
+      return { report: undefined, startedAt: claimedAt }
+    }
+    const startedAt = yield* store.now
+    const report = yield* sender.send(toMessage(claimed), toEndpoint(claimed)).pipe(
+      ResilientHttpClient.withSingleAttempt(claimed.attempts + 1),
+      Effect.withSpan("DeliveryWorker.attempt", {
+        captureStackTrace: false,
+        root: true,
+        // The event may have been stored days ago: its trace is over, and this one tells where it came from.
+        links: linksTo(claimed.traceParent),
+        attributes: {
+          messageId: claimed.messageId,
+          deliveryId: claimed.id,
+          endpointId: claimed.endpoint.id,
+          eventType: claimed.eventType,
+          attempt: claimed.attempts + 1
+        }
+      })
+    )
+    return { report, startedAt }
+  })
+
+// --- internal
+
+const toMessage = (claimed: Claimed): Message.Message => ({
+  id: claimed.messageId,
+  eventType: claimed.eventType,
+  tenant: claimed.tenant,
+  aggregateId: claimed.aggregateId,
+  occurredAt: claimed.occurredAt,
+  correlationId: claimed.correlationId,
+  encoded: new Map(
+    claimed.body === undefined
+      ? []
+      : [[claimed.format, { bytes: claimed.body, contentType: Message.contentTypes[claimed.format] }]]
+  )
+})
+
+/** The endpoint with the format that the message was stored in: the bytes stay the same, whatever the configuration says today. */
+const toEndpoint = ({ endpoint, format }: Claimed): Endpoint =>
+  endpoint.format === format ? endpoint : new Endpoint({ ...endpoint, format })
+
+const linksTo = (traceParent: string | undefined): Array<Tracer.SpanLink> => {
+  const match = /^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$/.exec(traceParent ?? "")
+  return match === null ? [] : [{
+    _tag: "SpanLink",
+    span: Tracer.externalSpan({ traceId: match[1]!, spanId: match[2]!, sampled: match[3] !== "00" }),
+    attributes: {}
+  }]
+}

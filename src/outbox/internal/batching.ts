@@ -1,0 +1,48 @@
+/**
+ * Shared commits: what is handed in while one transaction is under way goes into the next one, together.
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+
+/** Hands in an item and waits for what became of it. Interrupting the wait doesn't take it back. */
+export type Submit<Item, Result, E> = (item: Item) => Effect.Effect<Result, E>
+
+/**
+ * `run` gets between 1 and `max` items and gives a result for each, in their order; its failure is that of all of them. It runs
+ * outside of the submitters' fibers, one run at a time, and what has been handed in is run to its end when the scope closes.
+ */
+export const make = <Item, Result, E>(
+  run: (items: ReadonlyArray<Item>) => Effect.Effect<ReadonlyArray<Result>, E>,
+  max: number
+): Effect.Effect<Submit<Item, Result, E>, never, Scope.Scope> =>
+  Effect.map(Effect.scope, (scope) => {
+    const queue: Array<{ readonly item: Item; readonly done: Deferred.Deferred<Result, E> }> = []
+    let running = false
+
+    const flush: Effect.Effect<void> = Effect.suspend(() => {
+      const batch = queue.splice(0, max)
+      if (batch.length === 0) {
+        running = false
+        return Effect.void
+      }
+      return run(batch.map(({ item }) => item)).pipe(
+        Effect.matchCauseEffect({
+          onFailure: (cause) => Effect.forEach(batch, ({ done }) => Deferred.failCause(done, cause), { discard: true }),
+          onSuccess: (results) =>
+            Effect.forEach(batch, ({ done }, index) => Deferred.succeed(done, results[index]!), { discard: true })
+        }),
+        Effect.zipRight(flush)
+      )
+    })
+
+    return (item) =>
+      Effect.flatMap(Deferred.make<Result, E>(), (done) => {
+        queue.push({ item, done })
+        if (running) return Deferred.await(done)
+        running = true
+        // What is ready to run in this turn joins the first batch.
+        const begun = Effect.forkIn(Effect.uninterruptible(Effect.zipRight(Effect.yieldNow(), flush)), scope)
+        return Effect.zipRight(begun, Deferred.await(done))
+      })
+  })

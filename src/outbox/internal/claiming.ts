@@ -1,0 +1,265 @@
+/**
+ * Takes deliveries for a while. What a claim touches is what it takes: it finds the endpoints that something is due for by stepping
+ * through the index from one to the next, and reads only the rows that it claims.
+ */
+import type { SqlError } from "@effect/sql/SqlError"
+import * as Effect from "effect/Effect"
+import type * as Circuit from "../../http/Circuit.js"
+import type { Endpoint } from "../../webhooks/Endpoint.js"
+import type { Format } from "../../webhooks/Endpoint.js"
+import type { OutboxUnavailable } from "../OutboxError.js"
+import * as EndpointRows from "./endpointRows.js"
+import { type Due, type Grant, grant, rowOf, type Want } from "./planning.js"
+import type { Store } from "./store.js"
+
+/** A delivery that a worker has. */
+export interface Claimed {
+  readonly id: number
+  readonly messageId: string
+  readonly endpoint: Endpoint
+  readonly eventType: string
+  readonly format: Format
+  readonly orderKey: string | undefined
+  /** Which attempt of the schedule is next, from 0. */
+  readonly step: number
+  /** Requests made before this one. */
+  readonly attempts: number
+  /** Leases that lapsed, this claim's finding included. */
+  readonly lapses: number
+  /** A replay of a delivered one: it stays delivered, whatever comes. */
+  readonly once: boolean
+  readonly fence: string
+  /** Of the endpoint's circuit. */
+  readonly generation: number
+  /** Not to be sent before this time. */
+  readonly notBefore: number
+  readonly retry: boolean
+  readonly tenant: string | undefined
+  readonly aggregateId: string | null
+  readonly occurredAt: string
+  readonly correlationId: string
+  readonly traceParent: string | undefined
+  readonly body: Uint8Array | undefined
+}
+
+/** The endpoints that have pending deliveries which nobody holds back, and when their earliest are due. */
+export const scan = (
+  { query, sql, tables: { deliveries } }: Store
+): Effect.Effect<ReadonlyArray<Due>, OutboxUnavailable> => {
+  const pending = sql.literal("state = 'pending' AND held = 0")
+  const earliest = (lane: string) =>
+    sql`(SELECT min(due_at) FROM ${deliveries} WHERE ${pending} AND endpoint_id = e.id AND lane = ${
+      sql.literal(`'${lane}'`)
+    })`
+  return query(Effect.map(
+    sql<{ readonly id: string } & Record<"first" | "leased" | "retry", number | string | null>>`
+      WITH RECURSIVE e(id) AS (
+        SELECT min(endpoint_id) FROM ${deliveries} WHERE ${pending}
+        UNION ALL
+        SELECT (SELECT min(endpoint_id) FROM ${deliveries} WHERE ${pending} AND endpoint_id > e.id) FROM e WHERE e.id IS NOT NULL
+      )
+      SELECT id, ${earliest("first")} AS first, ${earliest("retry")} AS retry, ${earliest("leased")} AS leased
+      FROM e WHERE id IS NOT NULL`,
+    (rows) =>
+      rows.map(({ first, id, leased, retry }) => ({
+        endpointId: id,
+        first: optional(first),
+        retry: optional(retry),
+        leased: optional(leased)
+      }))
+  ))
+}
+
+/** How long a claim lasts, and whose it is. */
+export interface Lease {
+  /** Milliseconds. */
+  readonly length: number
+  readonly fence: string
+  readonly circuit: Circuit.Settings
+}
+
+/** Claims what is wanted, as far as it is there and the endpoints' rows allow it. */
+export const claim = (
+  store: Store,
+  wants: ReadonlyArray<Want>,
+  rows: ReadonlyMap<string, EndpointRows.EndpointRow>,
+  lease: Lease
+): Effect.Effect<ReadonlyArray<Claimed>, OutboxUnavailable> =>
+  store.transaction(Effect.gen(function*() {
+    const now = yield* store.now
+    const guarded = wants.filter((want) => want.guarded).map(({ endpoint }) => endpoint.id).sort()
+    const locked = yield* EndpointRows.lock(store, guarded, now, lease.circuit)
+    const takes: Array<Take & { readonly granted: Grant }> = []
+    for (const { endpoint, first, guarded, retry } of wants) {
+      const row = rowOf(guarded ? locked : rows, endpoint.id, lease.circuit)
+      const granted = grant(row, endpoint, first + retry, now, lease.circuit)
+      const some = granted.times.length
+      // A probe is the one that has waited longest.
+      const retries = Math.min(retry, some)
+      if (some > 0) takes.push({ endpoint, first: Math.min(first, some - retries), retry: retries, granted })
+    }
+    const taken = yield* take(store, takes, now, lease)
+    const byEndpoint = new Map<string, Array<Row>>()
+    for (const row of taken) {
+      const list = byEndpoint.get(row.endpoint_id)
+      if (list === undefined) byEndpoint.set(row.endpoint_id, [row])
+      else list.push(row)
+    }
+    yield* EndpointRows.write(
+      store,
+      takes.flatMap(({ endpoint, granted }) =>
+        locked.has(endpoint.id) && byEndpoint.has(endpoint.id)
+          ? [granted.after(byEndpoint.get(endpoint.id)!.length)]
+          : []
+      ),
+      now
+    )
+    return takes.flatMap(({ endpoint, granted }) =>
+      (byEndpoint.get(endpoint.id) ?? []).sort((left, right) => Number(left.id) - Number(right.id)).map((row, index) =>
+        toClaimed(row, endpoint, lease.fence, granted.generation, granted.times[index] ?? now)
+      )
+    )
+  }))
+
+/**
+ * Claims one delivery whose lease has lapsed without a word, of one of the endpoints, and counts the lapse. Those under way here (`own`) are left
+ * out: their lease lapsed because the database could not be reached.
+ */
+export const claimSuspect = (
+  store: Store,
+  endpoints: ReadonlyArray<Endpoint>,
+  own: ReadonlyArray<number>,
+  lease: Lease
+): Effect.Effect<Claimed | undefined, OutboxUnavailable> =>
+  store.transaction(Effect.gen(function*() {
+    const now = yield* store.now
+    const { rows, sql, tables: { deliveries } } = store
+    const byId = new Map(endpoints.map((endpoint) => [endpoint.id, endpoint]))
+    const [found] = yield* sql<{ readonly id: number | string; readonly endpoint_id: string }>`
+      SELECT d.id, d.endpoint_id FROM ${deliveries} d
+      WHERE d.state = 'pending' AND d.held = 0 AND d.lane = 'leased' AND d.due_at <= ${now}
+        AND d.endpoint_id IN (SELECT id FROM ${rows([...byId.keys()].map((id) => ({ id })), { id: "text" })})
+        AND d.id NOT IN (SELECT id FROM ${rows(own.map((id) => ({ id })), { id: "bigint" })} WHERE id IS NOT NULL)
+      ORDER BY d.due_at LIMIT 1 ${skipLocked(store)}`
+    const endpoint = byId.get(found?.endpoint_id ?? "")
+    if (found === undefined || endpoint === undefined) return undefined
+    const row = rowOf(yield* EndpointRows.lock(store, [endpoint.id], now, lease.circuit), endpoint.id, lease.circuit)
+    const granted = grant(row, endpoint, 1, now, lease.circuit)
+    if (granted.times.length === 0) return undefined
+    yield* sql`UPDATE ${deliveries} SET due_at = ${now + lease.length}, fence = ${lease.fence}, lapses = lapses + 1
+      WHERE id = ${found.id}`
+    yield* EndpointRows.write(store, [granted.after(1)], now)
+    const [claimed] = yield* read(store, [Number(found.id)])
+    return claimed && toClaimed(claimed, endpoint, lease.fence, granted.generation, granted.times[0] ?? now)
+  }))
+
+// --- internal
+
+interface Take {
+  readonly endpoint: Endpoint
+  readonly first: number
+  readonly retry: number
+}
+
+interface Row {
+  readonly id: number | string
+  readonly message_id: string
+  readonly endpoint_id: string
+  readonly event_type: string
+  readonly format: Format
+  readonly order_key: string | null
+  readonly step: number
+  readonly attempts: number
+  readonly lapses: number
+  readonly once: number
+  readonly tenant: string | null
+  readonly aggregate_id: string | null
+  readonly occurred_at: string
+  readonly correlation_id: string
+  readonly trace_parent: string | null
+  readonly body: Uint8Array | null
+}
+
+const columns =
+  `d.id, d.message_id, d.endpoint_id, d.event_type, d.format, d.order_key, d.step, d.attempts, d.lapses, d.once,
+  m.tenant, m.aggregate_id, m.occurred_at, m.correlation_id, m.trace_parent,
+  CASE d.format WHEN 'standard' THEN m.body_standard WHEN 'cloudevents' THEN m.body_cloudevents ELSE m.body_event END AS body`
+
+const skipLocked = ({ dialect, sql }: Store) => sql.literal(dialect === "pg" ? "FOR UPDATE SKIP LOCKED" : "")
+
+const take = (
+  store: Store,
+  takes: ReadonlyArray<Take>,
+  now: number,
+  lease: Lease
+): Effect.Effect<ReadonlyArray<Row>, SqlError> => {
+  const { dialect, rows, sql, tables: { deliveries } } = store
+  const wanted = takes.flatMap(({ endpoint, first, retry }) => [
+    { endpoint_id: endpoint.id, lane: "first", n: first },
+    { endpoint_id: endpoint.id, lane: "retry", n: retry }
+  ]).filter(({ n }) => n > 0)
+  if (wanted.length === 0) return Effect.succeed([])
+  const pending = sql.literal("d.state = 'pending' AND d.held = 0")
+  const picked = dialect === "pg"
+    // As an array: PostgreSQL takes the number of rows of a subquery for a share of the table, and reads all of it.
+    ? sql`id = ANY (ARRAY(
+        SELECT p.id FROM ${rows(wanted, { endpoint_id: "text", lane: "text", n: "integer" })} CROSS JOIN LATERAL (
+          SELECT d.id FROM ${deliveries} d
+          WHERE ${pending} AND d.endpoint_id = v.endpoint_id AND d.lane = v.lane AND d.due_at <= ${now}
+          ORDER BY d.due_at, d.id LIMIT v.n FOR UPDATE SKIP LOCKED
+        ) p
+      ))`
+    : sql`id IN (${
+      sql.join(" UNION ALL ", false)(wanted.map(({ endpoint_id, lane, n }) =>
+        sql`SELECT id FROM (
+          SELECT d.id FROM ${deliveries} d
+          WHERE ${pending} AND d.endpoint_id = ${endpoint_id} AND d.lane = ${lane} AND d.due_at <= ${now}
+          ORDER BY d.due_at, d.id LIMIT ${n}
+        )`
+      ))
+    })`
+  return Effect.flatMap(
+    sql<{ readonly id: number | string }>`UPDATE ${deliveries}
+      SET lane = 'leased', due_at = ${now + lease.length}, fence = ${lease.fence}
+      WHERE ${picked} RETURNING id`,
+    (ids) => read(store, ids.map(({ id }) => Number(id)))
+  )
+}
+
+const read = (store: Store, ids: ReadonlyArray<number>): Effect.Effect<ReadonlyArray<Row>, SqlError> => {
+  const { rows, sql, tables: { deliveries, messages } } = store
+  return ids.length === 0 ? Effect.succeed([]) : sql<Row>`
+    SELECT ${sql.literal(columns)} FROM ${rows(ids.map((id) => ({ id })), { id: "bigint" })}
+    JOIN ${deliveries} d ON d.id = v.id JOIN ${messages} m ON m.id = d.message_id`
+}
+
+const toClaimed = (
+  row: Row,
+  endpoint: Endpoint,
+  fence: string,
+  generation: number,
+  notBefore: number
+): Claimed => ({
+  id: Number(row.id),
+  messageId: row.message_id,
+  endpoint,
+  eventType: row.event_type,
+  format: row.format,
+  orderKey: row.order_key ?? undefined,
+  step: Number(row.step),
+  attempts: Number(row.attempts),
+  lapses: Number(row.lapses),
+  once: Number(row.once) === 1,
+  fence,
+  generation,
+  notBefore,
+  retry: Number(row.attempts) > 0,
+  tenant: row.tenant ?? undefined,
+  aggregateId: row.aggregate_id,
+  occurredAt: row.occurred_at,
+  correlationId: row.correlation_id,
+  traceParent: row.trace_parent ?? undefined,
+  body: row.body ?? undefined
+})
+
+const optional = (value: number | string | null): number | undefined => value === null ? undefined : Number(value)

@@ -1,0 +1,259 @@
+/**
+ * The rows of the endpoints table as values: what the fleet knows of an endpoint beyond its configuration. A row comes
+ * about with the first thing worth knowing; an endpoint without one is healthy.
+ */
+import type * as SqlError from "@effect/sql/SqlError"
+import type * as Statement from "@effect/sql/Statement"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Circuit from "../../http/Circuit.js"
+import * as SlidingWindow from "../../http/SlidingWindow.js"
+import type { OutboxUnavailable } from "../OutboxError.js"
+import type { Store } from "./store.js"
+
+/** Who disabled an endpoint: a person, a 410, `webhook-delivery: disable`, or five days of nothing but failures. */
+export type DisabledBy = "failing" | "gone" | "operator" | "receiver"
+
+/** An endpoint that gets nothing. */
+export interface Disabled {
+  /** Milliseconds since the epoch. */
+  readonly at: number
+  readonly by: DisabledBy
+  readonly reason: string
+}
+
+/** What the fleet knows of an endpoint. All times in milliseconds since the epoch. */
+export interface EndpointRow {
+  readonly id: string
+  readonly circuit: Circuit.Circuit
+  readonly pausedUntil: number | undefined
+  readonly disabled: Disabled | undefined
+  readonly consecutiveFailures: number
+  /** Of the failures in a row. */
+  readonly firstFailureAt: number | undefined
+  readonly lastFailureAt: number | undefined
+  readonly lastSuccessAt: number | undefined
+  /** When the next request may start under a `rateLimit`. */
+  readonly nextSlotAt: number | undefined
+}
+
+/** Whether its deliveries are discarded rather than kept for the day on which it is enabled: the receiver wants no more. */
+export const discards = ({ disabled }: EndpointRow): boolean =>
+  disabled !== undefined && (disabled.by === "gone" || disabled.by === "receiver")
+
+/** A healthy endpoint of which nothing is known yet. */
+export const blank = (id: string, settings: Circuit.Settings = defaultSettings): EndpointRow => ({
+  id,
+  circuit: Circuit.initial(settings),
+  pausedUntil: undefined,
+  disabled: undefined,
+  consecutiveFailures: 0,
+  firstFailureAt: undefined,
+  lastFailureAt: undefined,
+  lastSuccessAt: undefined,
+  nextSlotAt: undefined
+})
+
+/** The rows of these endpoints as far as there are any, without a lock. */
+export const read = (
+  store: Store,
+  ids: ReadonlyArray<string>,
+  settings: Circuit.Settings = defaultSettings
+): Effect.Effect<ReadonlyMap<string, EndpointRow>, OutboxUnavailable> =>
+  ids.length === 0
+    ? Effect.succeed(new Map<string, EndpointRow>())
+    : store.query(Effect.map(select(store, idsOf(store, ids), nothing(store)), (rows) => toMap(rows, settings)))
+
+/** Every row there is, by id. */
+export const readAll = (
+  store: Store,
+  settings: Circuit.Settings = defaultSettings
+): Effect.Effect<ReadonlyMap<string, EndpointRow>, OutboxUnavailable> =>
+  store.query(Effect.map(
+    store.sql<RawRow>`SELECT ${columns(store)} FROM ${store.tables.endpoints} AS e ORDER BY e.id`,
+    (rows) => toMap(rows, settings)
+  ))
+
+/**
+ * The rows of these endpoints, made where absent, and locked until the transaction ends: call it in one, and once, since
+ * two calls of two transactions could wait for each other. On SQLite the transaction itself is the lock.
+ */
+export const lock = (
+  store: Store,
+  ids: ReadonlyArray<string>,
+  now: number,
+  settings: Circuit.Settings = defaultSettings
+): Effect.Effect<ReadonlyMap<string, EndpointRow>, SqlError.SqlError> =>
+  Effect.gen(function*() {
+    if (ids.length === 0) return new Map<string, EndpointRow>()
+    const { sql, tables } = store
+    const wanted = idsOf(store, ids)
+    // In the order of the ids, like the locks: whoever inserts or locks several never waits in a circle.
+    yield* sql`
+      INSERT INTO ${tables.endpoints} (id, consecutive_failures, updated_at)
+      SELECT v.id, 0, CAST(${now} AS BIGINT) FROM ${wanted}
+      WHERE NOT EXISTS (SELECT 1 FROM ${tables.endpoints} AS e WHERE e.id = v.id)
+      ORDER BY v.id
+      ON CONFLICT (id) DO NOTHING`
+    const rows = yield* select(
+      store,
+      wanted,
+      store.dialect === "pg" ? sql.literal("FOR UPDATE OF e") : nothing(store)
+    )
+    return toMap(rows, settings)
+  })
+
+/** Writes the rows, made where absent, in one statement. Rows that others may write at the same time are locked first. */
+export const write = (
+  store: Store,
+  rows: Iterable<EndpointRow>,
+  now: number
+): Effect.Effect<void, SqlError.SqlError> => {
+  const raw = Array.from(rows, toRaw)
+  if (raw.length === 0) return Effect.void
+  const { sql, tables } = store
+  const names = sql.literal(written.join(", "))
+  return Effect.asVoid(sql`
+    INSERT INTO ${tables.endpoints} (${names}, updated_at)
+    SELECT ${sql.literal(written.map((name) => `v.${name}`).join(", "))}, CAST(${now} AS BIGINT)
+    FROM ${store.rows(raw, types)}
+    WHERE v.id IS NOT NULL
+    ORDER BY v.id
+    ON CONFLICT (id) DO UPDATE SET
+      ${sql.literal(written.filter((name) => name !== "id").map((name) => `${name} = excluded.${name}`).join(", "))},
+      updated_at = excluded.updated_at`)
+}
+
+// --- internal
+
+const defaultSettings = Circuit.settings()
+
+const types = {
+  id: "text",
+  circuit: "text",
+  paused_until: "bigint",
+  disabled_at: "bigint",
+  disabled_by: "text",
+  disabled_reason: "text",
+  consecutive_failures: "integer",
+  first_failure_at: "bigint",
+  last_failure_at: "bigint",
+  last_success_at: "bigint",
+  next_slot_at: "bigint"
+} as const
+
+type Column = keyof typeof types
+
+const written: ReadonlyArray<string> = Object.keys(types)
+
+/** PostgreSQL gives a bigint as text. */
+type RawRow = { readonly [K in Column]: (typeof types)[K] extends "text" ? string | null : number | string | null }
+
+const columns = (store: Store): Statement.Fragment => store.sql.literal(written.map((name) => `e.${name}`).join(", "))
+
+const nothing = (store: Store): Statement.Fragment => store.sql.literal("")
+
+const idsOf = (store: Store, ids: ReadonlyArray<string>): Statement.Fragment =>
+  store.rows(ids.map((id) => ({ id })), { id: "text" })
+
+const select = (
+  store: Store,
+  ids: Statement.Fragment,
+  locking: Statement.Fragment
+): Effect.Effect<ReadonlyArray<RawRow>, SqlError.SqlError> =>
+  store.sql<RawRow>`
+    SELECT ${columns(store)} FROM ${store.tables.endpoints} AS e
+    WHERE e.id IN (SELECT v.id FROM ${ids})
+    ORDER BY e.id ${locking}`
+
+const toMap = (rows: ReadonlyArray<RawRow>, settings: Circuit.Settings): ReadonlyMap<string, EndpointRow> => {
+  const map = new Map<string, EndpointRow>()
+  for (const row of rows) {
+    const value = fromRaw(row, settings)
+    map.set(value.id, value)
+  }
+  return map
+}
+
+const fromRaw = (row: RawRow, settings: Circuit.Settings): EndpointRow => {
+  const disabledAt = integer(row.disabled_at)
+  return {
+    id: row.id ?? "",
+    circuit: decodeCircuit(row.circuit, settings),
+    pausedUntil: integer(row.paused_until),
+    disabled: disabledAt === undefined
+      ? undefined
+      : { at: disabledAt, by: disabledBy(row.disabled_by), reason: row.disabled_reason ?? "" },
+    consecutiveFailures: integer(row.consecutive_failures) ?? 0,
+    firstFailureAt: integer(row.first_failure_at),
+    lastFailureAt: integer(row.last_failure_at),
+    lastSuccessAt: integer(row.last_success_at),
+    nextSlotAt: integer(row.next_slot_at)
+  }
+}
+
+const toRaw = (row: EndpointRow): RawRow => ({
+  id: row.id,
+  circuit: JSON.stringify(row.circuit),
+  paused_until: whole(row.pausedUntil),
+  disabled_at: whole(row.disabled?.at),
+  disabled_by: row.disabled?.by ?? null,
+  disabled_reason: row.disabled?.reason ?? null,
+  consecutive_failures: row.consecutiveFailures,
+  first_failure_at: whole(row.firstFailureAt),
+  last_failure_at: whole(row.lastFailureAt),
+  last_success_at: whole(row.lastSuccessAt),
+  next_slot_at: whole(row.nextSlotAt)
+})
+
+const integer = (value: number | string | null): number | undefined => value === null ? undefined : Number(value)
+
+// Rounded up: what must not happen before a time must not happen in the millisecond before it either.
+const whole = (value: number | undefined): number | null => value === undefined ? null : Math.ceil(value)
+
+/** A word that this version doesn't know comes from a newer one: the mildest meaning, in which nothing is discarded. */
+const disabledBy = (value: string | null): DisabledBy =>
+  value === "gone" || value === "receiver" || value === "failing" ? value : "operator"
+
+const Window = Schema.Struct({
+  width: Schema.Number,
+  newest: Schema.Int,
+  counts: Schema.Array(Schema.Number).pipe(Schema.itemsCount(20)),
+  a: Schema.Number,
+  b: Schema.Number
+})
+
+const CircuitJson = Schema.parseJson(Schema.Union(
+  Schema.TaggedStruct("Closed", {
+    generation: Schema.Int,
+    results: Window,
+    slow: Window,
+    consecutiveFailures: Schema.Int
+  }),
+  Schema.TaggedStruct("Open", { generation: Schema.Int, until: Schema.Number, failedProbes: Schema.Int }),
+  Schema.TaggedStruct("HalfOpen", {
+    generation: Schema.Int,
+    since: Schema.Number,
+    inFlight: Schema.Int,
+    succeeded: Schema.Int,
+    failedProbes: Schema.Int
+  })
+))
+
+const decodeJson = Schema.decodeUnknownOption(CircuitJson)
+
+const decodeCircuit = (json: string | null, settings: Circuit.Settings): Circuit.Circuit => {
+  const decoded = Option.getOrUndefined(decodeJson(json))
+  if (decoded === undefined) return Circuit.initial(settings)
+  if (decoded._tag === "Open") return Circuit.Circuit.Open(decoded)
+  if (decoded._tag === "HalfOpen") return Circuit.Circuit.HalfOpen(decoded)
+  // Counts of windows of another length mean nothing to these settings.
+  const width = SlidingWindow.make(settings.samplingWindow).width
+  return decoded.results.width === width && decoded.slow.width === width
+    ? Circuit.Circuit.Closed(decoded)
+    : Circuit.Circuit.Closed({ ...decoded, results: freshWindow(settings), slow: freshWindow(settings) })
+}
+
+const freshWindow = (settings: Circuit.Settings): SlidingWindow.SlidingWindow =>
+  SlidingWindow.make(settings.samplingWindow)

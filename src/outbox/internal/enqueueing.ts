@@ -1,0 +1,224 @@
+/**
+ * Stores messages and their deliveries, in one transaction: of `Outbox`.
+ */
+import type { SqlError } from "@effect/sql/SqlError"
+import * as Effect from "effect/Effect"
+import type { Endpoint } from "../../webhooks/Endpoint.js"
+import type { Message } from "../../webhooks/Message.js"
+import * as Ordering from "./ordering.js"
+import type { Store } from "./store.js"
+
+/** A message that is ready to be stored. */
+export interface Prepared {
+  readonly message: Message
+  readonly wanting: ReadonlyArray<Endpoint>
+  readonly idempotencyKey: string | undefined
+  /** Empty: nobody can hand it in a second time. */
+  readonly digest: string
+  readonly traceParent: string | undefined
+  readonly createdAt: number
+}
+
+/** What became of it. */
+export type Result =
+  | { readonly _tag: "Stored"; readonly messageId: string; readonly duplicate: boolean; readonly deliveries: number }
+  | { readonly _tag: "Conflict"; readonly messageId: string; readonly by: "id" | "idempotencyKey" }
+
+/**
+ * Stores what is new of the messages and tells of each, in their order; a conflict stores nothing of its message. Must run in a transaction. `again`: the
+ * same items have been run before, and nobody knows whether that was committed.
+ */
+export const run = (
+  store: Store,
+  items: ReadonlyArray<Prepared>,
+  again: boolean
+): Effect.Effect<ReadonlyArray<Result>, SqlError> =>
+  Effect.gen(function*() {
+    const results = new Map<Prepared, Result>()
+    for (let from = 0; from < items.length; from += chunk) {
+      yield* storeChunk(store, items.slice(from, from + chunk), results, again)
+    }
+    const stored = items.filter((item) => isNew(results.get(item)))
+    if (stored.some(({ wanting }) => wanting.length > 0)) yield* store.wake
+    return items.map((item) => results.get(item)!)
+  })
+
+// --- internal
+
+/** SQLite takes 32 766 parameters a statement, PostgreSQL 65 535; a message has 14. */
+const chunk = 500
+
+const isNew = (result: Result | undefined): boolean => result?._tag === "Stored" && !result.duplicate
+
+const storeChunk = (
+  store: Store,
+  items: ReadonlyArray<Prepared>,
+  results: Map<Prepared, Result>,
+  again: boolean
+): Effect.Effect<void, SqlError> =>
+  Effect.gen(function*() {
+    const inserted = yield* insertMessages(store, items)
+    const fresh: Array<Prepared> = []
+    const known: Array<Prepared> = []
+    for (const item of items) {
+      const { id } = item.message
+      // Two of one id in one chunk: the first is it.
+      if (inserted.delete(id)) {
+        fresh.push(item)
+        results.set(item, { _tag: "Stored", messageId: id, duplicate: false, deliveries: item.wanting.length })
+      } else known.push(item)
+    }
+    yield* insertDeliveries(store, fresh)
+    if (known.length > 0) yield* compare(store, known, results, again)
+  })
+
+const insertMessages = (
+  { sql, tables }: Store,
+  items: ReadonlyArray<Prepared>
+): Effect.Effect<Set<string>, SqlError> => {
+  const rows = items.map(({ createdAt, digest, idempotencyKey, message, traceParent, wanting }) => ({
+    id: message.id,
+    idempotency_key: idempotencyKey ?? null,
+    digest,
+    event_type: message.eventType,
+    tenant: message.tenant ?? null,
+    aggregate_id: message.aggregateId,
+    occurred_at: message.occurredAt,
+    correlation_id: message.correlationId,
+    trace_parent: traceParent ?? null,
+    deliveries: wanting.length,
+    created_at: createdAt,
+    body_event: bytes(message, "event"),
+    body_standard: bytes(message, "standard"),
+    body_cloudevents: bytes(message, "cloudevents")
+  }))
+  // In one order for all, so that two transactions with the same keys wait for each other instead of killing each other.
+  rows.sort((left, right) => compareTexts(left.idempotency_key ?? left.id, right.idempotency_key ?? right.id))
+  return Effect.map(
+    sql<{ readonly id: string }>`INSERT INTO ${tables.messages} ${
+      sql.insert(rows)
+    } ON CONFLICT DO NOTHING RETURNING id`,
+    (inserted) => new Set(inserted.map(({ id }) => id))
+  )
+}
+
+const bytes = (message: Message, format: "cloudevents" | "event" | "standard"): Uint8Array | null => {
+  const encoded = message.encoded.get(format)
+  return encoded === undefined
+    ? null
+    : Buffer.from(encoded.bytes.buffer, encoded.bytes.byteOffset, encoded.bytes.length)
+}
+
+const compareTexts = (left: string, right: string): number => left < right ? -1 : left > right ? 1 : 0
+
+const insertDeliveries = (store: Store, items: ReadonlyArray<Prepared>): Effect.Effect<void, SqlError> =>
+  Effect.gen(function*() {
+    const { rows, sql, tables } = store
+    const ids = new Set(items.flatMap(({ wanting }) => wanting.map(({ id }) => id)))
+    if (ids.size === 0) return
+    const gone = yield* endpointsGone(store, ids)
+    const pairs: Array<Ordering.Pair> = []
+    const deliveries = items.flatMap(({ createdAt, message, wanting }) =>
+      wanting.map((endpoint) => {
+        const discarded = gone.has(endpoint.id)
+        const orderKey = endpoint.ordered && message.aggregateId !== null ? message.aggregateId : null
+        if (orderKey !== null && !discarded) pairs.push({ endpointId: endpoint.id, orderKey })
+        return {
+          message_id: message.id,
+          endpoint_id: endpoint.id,
+          event_type: message.eventType,
+          format: endpoint.format,
+          order_key: orderKey,
+          state: discarded ? "discarded" : "pending",
+          reason: discarded ? "disabled" : null,
+          held: orderKey === null || discarded ? 0 : 1,
+          created_at: createdAt,
+          ended_at: discarded ? createdAt : null
+        }
+      })
+    ).map((delivery, n) => ({ n, ...delivery }))
+    yield* Ordering.lock(store, pairs)
+    const table = rows(deliveries, {
+      n: "integer",
+      message_id: "text",
+      endpoint_id: "text",
+      event_type: "text",
+      format: "text",
+      order_key: "text",
+      state: "text",
+      reason: "text",
+      held: "integer",
+      created_at: "bigint",
+      ended_at: "bigint"
+    })
+    yield* sql`INSERT INTO ${tables.deliveries}
+      (message_id, endpoint_id, event_type, format, order_key, state, reason, lane, held, due_at, created_at, ended_at)
+      SELECT message_id, endpoint_id, event_type, format, order_key, state, reason, 'first', held, 0, created_at, ended_at
+      FROM ${table} ORDER BY n`
+    yield* Ordering.release(store, pairs)
+  })
+
+/** Those of the endpoints that have said they don't want to hear from us any more. */
+const endpointsGone = ({ rows, sql, tables }: Store, ids: ReadonlySet<string>): Effect.Effect<Set<string>, SqlError> =>
+  Effect.map(
+    sql<{ readonly id: string }>`SELECT e.id FROM ${rows([...ids].map((id) => ({ id })), { id: "text" })}
+      JOIN ${tables.endpoints} e ON e.id = v.id WHERE e.disabled_by IN ('gone', 'receiver')`,
+    (found) => new Set(found.map(({ id }) => id))
+  )
+
+interface Known {
+  readonly id: string
+  readonly idempotency_key: string | null
+  readonly digest: string
+  readonly event_type: string
+  readonly deliveries: number
+  readonly created_at: number | string
+}
+
+/** Finds the first messages of those that were known already, and whether these are the same. */
+const compare = (
+  { rows, sql, tables }: Store,
+  items: ReadonlyArray<Prepared>,
+  results: Map<Prepared, Result>,
+  again: boolean
+): Effect.Effect<void, SqlError> =>
+  Effect.gen(function*() {
+    const ids = rows(items.map(({ message }) => ({ id: message.id })), { id: "text" })
+    const keys = rows(
+      items.flatMap(({ idempotencyKey }) => idempotencyKey === undefined ? [] : [{ key: idempotencyKey }]),
+      { key: "text" }
+    )
+    const found = [
+      ...yield* sql<Known>`SELECT m.id, m.idempotency_key, m.digest, m.event_type, m.deliveries, m.created_at
+        FROM ${ids} JOIN ${tables.messages} m ON m.id = v.id`,
+      ...yield* sql<Known>`SELECT m.id, m.idempotency_key, m.digest, m.event_type, m.deliveries, m.created_at
+        FROM ${keys} JOIN ${tables.messages} m ON m.idempotency_key = v.key`
+    ]
+    const byId = new Map(found.map((row) => [row.id, row]))
+    const byKey = new Map(found.map((row) => [row.idempotency_key, row]))
+    for (const item of items) {
+      const keyed = item.idempotencyKey === undefined ? undefined : byKey.get(item.idempotencyKey)
+      const first = keyed ?? byId.get(item.message.id)
+      if (first === undefined) {
+        // Removed between the two statements: whoever asks again finds nothing in the way.
+        results.set(item, { _tag: "Conflict", messageId: item.message.id, by: "id" })
+        continue
+      }
+      const same = first.event_type === item.message.eventType && (first.digest === "" || first.digest === item.digest)
+      results.set(
+        item,
+        same
+          ? {
+            _tag: "Stored",
+            messageId: first.id,
+            duplicate: !(again && isOwn(first, item)),
+            deliveries: Number(first.deliveries)
+          }
+          : { _tag: "Conflict", messageId: first.id, by: keyed === undefined ? "id" : "idempotencyKey" }
+      )
+    }
+  })
+
+/** Stored by an earlier run of the very same call, whose COMMIT did come through. */
+const isOwn = (row: Known, item: Prepared): boolean =>
+  row.id === item.message.id && Number(row.created_at) === item.createdAt

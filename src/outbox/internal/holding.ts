@@ -1,0 +1,233 @@
+/**
+ * The deliveries that a worker holds, from claim to settlement: their attempts, their leases, and what is written of them.
+ */
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
+import * as Metric from "effect/Metric"
+import * as Random from "effect/Random"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import { monotonicNow } from "../../http/internal/monotonic.js"
+import * as Metrics from "../../Metrics.js"
+import type { OutboxUnavailable } from "../OutboxError.js"
+import * as Attempting from "./attempting.js"
+import * as Batching from "./batching.js"
+import type { Claimed } from "./claiming.js"
+import * as Discarding from "./discarding.js"
+import * as Settling from "./settling.js"
+import type { Parts, Settings } from "./workerParts.js"
+
+export interface Holding {
+  /** Begins the attempts of what was claimed. */
+  readonly begin: (claimed: ReadonlyArray<Claimed>) => Effect.Effect<void>
+  /** Ends a delivery without an attempt: its leases have lapsed too often. */
+  readonly giveUp: (claimed: Claimed) => Effect.Effect<void>
+  /** Discards what is pending for endpoints that don't want to hear from us. */
+  readonly discardFor: (endpointIds: ReadonlyArray<string>) => Effect.Effect<void, OutboxUnavailable>
+  readonly count: () => number
+  readonly countOf: (endpointId: string) => number
+  readonly retries: () => number
+  readonly ids: () => ReadonlyArray<number>
+  /** Ends when the next delivery has been settled. */
+  readonly freed: () => Effect.Effect<void>
+  /** Ends when nothing is held. */
+  readonly idle: Effect.Effect<void>
+  /** Waits for what is under way, within the grace time, then stops it; gives back what was not settled. */
+  readonly stop: Effect.Effect<void>
+}
+
+export const make = ({ health, sender, store }: Parts, settings: Settings): Effect.Effect<Holding> =>
+  Effect.gen(function*() {
+    // A scope of its own, closed by `stop`: what is handed in while the worker stops must still be written.
+    const scope = yield* Scope.make()
+    const held = new Map<number, Held>()
+    const perEndpoint = new Map<string, number>()
+    let retries = 0
+    let abandoned = false
+    let next = Deferred.unsafeMake<void>(FiberId.none)
+    const holds = yield* Effect.makeLatch(false)
+
+    const add = (claimed: Claimed): void => {
+      held.set(claimed.id, { claimed })
+      perEndpoint.set(claimed.endpoint.id, countOf(claimed.endpoint.id) + 1)
+      if (claimed.retry) retries++
+    }
+    const remove = ({ endpoint, id, retry }: Claimed): void => {
+      if (!held.delete(id)) return
+      const left = countOf(endpoint.id) - 1
+      if (left <= 0) perEndpoint.delete(endpoint.id)
+      else perEndpoint.set(endpoint.id, left)
+      if (retry) retries--
+    }
+    const countOf = (endpointId: string): number => perEndpoint.get(endpointId) ?? 0
+
+    const free = Effect.suspend(() => {
+      const current = next
+      next = Deferred.unsafeMake<void>(FiberId.none)
+      return Effect.zipRight(
+        held.size === 0 ? holds.close : Effect.void,
+        Effect.asVoid(Deferred.succeed(current, undefined))
+      )
+    })
+    const idle: Effect.Effect<void> = Effect.suspend(() =>
+      held.size === 0 ? Effect.void : Effect.zipRight(Deferred.await(next), idle)
+    )
+
+    /** Writes a batch down, for as long as it takes: what was delivered must not be sent again for want of a note. */
+    const write = (batch: ReadonlyArray<Pending>): Effect.Effect<ReadonlyArray<void>> =>
+      Settling.settle(store, batch, settings.schedule, settings.health).pipe(
+        Effect.tapError((error) =>
+          Effect.annotateLogs(Effect.logWarning("webhook_settle_failed"), {
+            deliveries: batch.length,
+            error: error.message
+          })
+        ),
+        Effect.retry({ while: (error) => !abandoned && passes(error), schedule: retrying }),
+        Effect.matchEffect({
+          onFailure: () => lost(batch),
+          onSuccess: (settled) => Effect.zipRight(lost(settled.lost), announce(settled, batch))
+        }),
+        Effect.zipRight(Effect.sync(() => {
+          for (const { claimed } of batch) remove(claimed)
+        })),
+        Effect.zipRight(free),
+        Effect.as(batch.map(() => undefined))
+      )
+
+    const lost = (ended: ReadonlyArray<Settling.Ended>): Effect.Effect<void> =>
+      Effect.forEach(ended, ({ claimed }) =>
+        Effect.zipRight(
+          Metric.increment(Metrics.leaseLosses),
+          Effect.annotateLogs(Effect.logWarning("webhook_lease_lost"), {
+            deliveryId: `dlv_${claimed.id}`,
+            messageId: claimed.messageId,
+            endpointId: claimed.endpoint.id
+          })
+        ), { discard: true })
+
+    const announce = ({ at, events, settled }: Settling.Settled, batch: ReadonlyArray<Pending>): Effect.Effect<void> =>
+      Effect.gen(function*() {
+        const now = yield* monotonicNow
+        for (const { endedAt } of batch) yield* Metric.update(Metrics.settleLag, now - endedAt)
+        const counts = new Map<string, number>()
+        for (const { ended: { claimed }, settlement: { reason, state } } of settled) {
+          counts.set(state, (counts.get(state) ?? 0) + 1)
+          if (state !== "exhausted") continue
+          yield* health.publish({
+            type: "delivery.exhausted",
+            endpointId: claimed.endpoint.id,
+            deliveryId: `dlv_${claimed.id}`,
+            messageId: claimed.messageId,
+            at,
+            ...(reason === undefined ? {} : { reason })
+          })
+        }
+        for (const [state, count] of counts) {
+          if (state !== "pending") yield* Metrics.deliveriesEntered(state, count)
+        }
+        for (const event of events) yield* health.publish({ ...event, at })
+        // Its next time may come before the loop meant to look again; of an ordered endpoint, the next in line is due.
+        const mayBeDue = settled.some(({ ended, settlement }) =>
+          settlement.state === "pending" || ended.claimed.orderKey !== undefined
+        )
+        if (mayBeDue || events.length > 0) yield* store.signal
+      })
+
+    const submit = yield* Scope.extend(Batching.make<Pending, void, never>(write, settings.claim), scope)
+
+    const run = (claimed: Claimed): Effect.Effect<void> =>
+      Effect.uninterruptible(Effect.gen(function*() {
+        const { report, startedAt } = yield* Attempting.attempt(store, sender, claimed)
+        yield* submit({
+          claimed,
+          report,
+          crashed: false,
+          startedAt,
+          chance: yield* Random.next,
+          endedAt: yield* monotonicNow
+        })
+      }))
+
+    const begin = (claimed: ReadonlyArray<Claimed>): Effect.Effect<void> =>
+      Effect.gen(function*() {
+        if (claimed.length === 0) return
+        for (const one of claimed) add(one)
+        yield* Metric.incrementBy(Metrics.claims, claimed.length)
+        yield* holds.open
+        for (const one of claimed) {
+          const fiber = yield* Effect.forkDaemon(run(one))
+          const entry = held.get(one.id)
+          if (entry !== undefined) entry.fiber = fiber
+        }
+      })
+
+    const renew: Effect.Effect<void> = Effect.suspend(() =>
+      Effect.catchAll(
+        Settling.renew(store, [...held.values()].map(({ claimed }) => claimed), settings.lease),
+        // The next beat comes before the lease ends.
+        () => Effect.void
+      )
+    )
+    const renewing = yield* Effect.forkDaemon(Effect.forever(
+      Effect.zipRight(holds.await, Effect.zipRight(Effect.sleep(Duration.millis(settings.lease / 3)), renew))
+    ))
+
+    const stop = Effect.gen(function*() {
+      yield* Effect.timeoutOption(idle, settings.grace)
+      for (const { fiber } of held.values()) if (fiber !== undefined) yield* Fiber.interruptFork(fiber)
+      yield* Effect.timeoutOption(idle, handBackTime)
+      abandoned = true
+      yield* Fiber.interrupt(renewing)
+      yield* Effect.timeoutOption(Effect.disconnect(Scope.close(scope, Exit.void)), handBackTime)
+    })
+
+    return {
+      begin,
+      giveUp: (claimed) =>
+        Effect.gen(function*() {
+          add(claimed)
+          yield* submit({
+            claimed,
+            report: undefined,
+            crashed: true,
+            startedAt: 0,
+            chance: 0,
+            endedAt: yield* monotonicNow
+          })
+        }),
+      discardFor: (ids) =>
+        Effect.flatMap(Discarding.discardPending(store, ids), (count) => Metrics.deliveriesEntered("discarded", count)),
+      count: () => held.size,
+      countOf,
+      retries: () => retries,
+      ids: () => [...held.keys()],
+      freed: () => Deferred.await(next),
+      idle,
+      stop
+    }
+  })
+
+// --- internal
+
+interface Held {
+  readonly claimed: Claimed
+  fiber?: Fiber.RuntimeFiber<void>
+}
+
+interface Pending extends Settling.Ended {
+  /** Monotonic milliseconds. */
+  readonly endedAt: number
+}
+
+/** Whether the database may yet take it. */
+const passes = ({ reason }: OutboxUnavailable): boolean => reason !== "missing-tables" && reason !== "corrupt"
+
+/** From 50 ms, doubling to 2 s, for as long as it is worth it. */
+const retrying = Schedule.union(Schedule.exponential("50 millis"), Schedule.spaced("2 seconds"))
+
+/** Time in which what was stopped is handed back, beyond the grace time. */
+const handBackTime = Duration.seconds(3)

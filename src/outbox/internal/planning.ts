@@ -1,0 +1,198 @@
+/**
+ * Which deliveries a worker should claim next. Pure: from what is due, what is known of the endpoints and what is under way to a plan, and to the
+ * time at which it is worth looking again.
+ */
+import * as Circuit from "../../http/Circuit.js"
+import type { Endpoint } from "../../webhooks/Endpoint.js"
+import { blank, type EndpointRow } from "./endpointRows.js"
+
+/** What is pending for an endpoint: the earliest due time of each lane that has any, in milliseconds since the epoch. */
+export interface Due {
+  readonly endpointId: string
+  readonly first: number | undefined
+  readonly retry: number | undefined
+  /** When the earliest lease ends, or has ended. */
+  readonly leased: number | undefined
+}
+
+/** An endpoint that something is due for. */
+export interface Candidate {
+  readonly due: Due
+  readonly endpoint: Endpoint
+  readonly row: EndpointRow | undefined
+}
+
+/** How many deliveries to claim of an endpoint. */
+export interface Want {
+  readonly endpoint: Endpoint
+  readonly first: number
+  readonly retry: number
+  /** Whether the row decides (it isn't closed, or it paces): then it must be locked and asked again. */
+  readonly guarded: boolean
+}
+
+/** What to do next. */
+export interface Plan {
+  readonly wants: ReadonlyArray<Want>
+  /** Endpoints that have a lapsed lease and may be sent to. */
+  readonly suspects: ReadonlyArray<Endpoint>
+  /** When something comes due that isn't now, or an endpoint may be asked again; `Infinity`: nothing does. */
+  readonly wakeAt: number
+  /** Whether something is due that there was no free slot for. */
+  readonly short: boolean
+}
+
+/** What is under way, and the limits. */
+export interface Load {
+  readonly now: number
+  /** Deliveries that this worker holds, retries among them, and those of one endpoint. */
+  readonly held: number
+  readonly heldRetries: number
+  readonly heldOf: (endpointId: string) => number
+  /** Most deliveries held, and most of one endpoint that doesn't say. */
+  readonly concurrency: number
+  readonly endpointConcurrency: number
+  /** Most deliveries in one claim. */
+  readonly claim: number
+  /** Slots that retries never take. */
+  readonly kept: number
+  /** Rotates who comes first. */
+  readonly turn: number
+  readonly circuit: Circuit.Settings
+}
+
+/** The plan: the free slots in equal shares, so that no endpoint gets more than another while both have work. */
+export const plan = (candidates: ReadonlyArray<Candidate>, load: Load): Plan => {
+  let wakeAt = Infinity
+  const suspects: Array<Endpoint> = []
+  const open: Array<{ readonly candidate: Candidate; readonly room: number; readonly guarded: boolean }> = []
+  let short = false
+  for (const candidate of candidates) {
+    const { due, endpoint, row } = candidate
+    const from = readyAt(row, endpoint, load)
+    if (from > load.now) {
+      if (hasAny(due)) wakeAt = Math.min(wakeAt, from)
+      continue
+    }
+    if (isDue(due.leased, load.now)) suspects.push(endpoint)
+    for (const at of [due.first, due.retry, due.leased]) {
+      if (at !== undefined && at > load.now) wakeAt = Math.min(wakeAt, at)
+    }
+    if (!isDue(due.first, load.now) && !isDue(due.retry, load.now)) continue
+    const limit = endpoint.maxConcurrency ?? load.endpointConcurrency
+    const room = limit - load.heldOf(endpoint.id)
+    if (room <= 0) short = true
+    else open.push({ candidate, room, guarded: isGuarded(row, endpoint) })
+  }
+  const free = Math.min(load.claim, load.concurrency - load.held)
+  const freeForRetries = Math.max(0, Math.min(free, load.concurrency - load.kept - load.heldRetries))
+  if (open.length === 0 || free <= 0) return { wants: [], suspects, wakeAt, short: short || open.length > 0 }
+  return { wants: shares(rotate(open, load.turn), free, freeForRetries, load), suspects, wakeAt, short }
+}
+
+/** What the row of an endpoint allows now. */
+export interface Grant {
+  /** Deliveries that may go, at these times (milliseconds since the epoch). */
+  readonly times: ReadonlyArray<number>
+  readonly generation: number
+  /** The row with the first `taken` of them gone. */
+  readonly after: (taken: number) => EndpointRow
+}
+
+/** Asks the (locked) row for up to `wanted` deliveries. Whoever takes none writes nothing. */
+export const grant = (
+  row: EndpointRow,
+  endpoint: Endpoint,
+  wanted: number,
+  now: number,
+  settings: Circuit.Settings
+): Grant => {
+  const nothing: Grant = { times: [], generation: 0, after: () => row }
+  if (row.disabled !== undefined || (row.pausedUntil ?? 0) > now) return nothing
+  const [admission, circuit] = Circuit.admit(row.circuit, now, settings)
+  if (admission._tag === "Rejected") return nothing
+  const allowed = circuit._tag === "Closed" ? wanted : 1
+  const { generation } = admission
+  if (endpoint.rateLimit === undefined) {
+    return {
+      times: Array.from({ length: allowed }, () => now),
+      generation,
+      after: (taken) => taken === 0 ? row : { ...row, circuit }
+    }
+  }
+  const interval = spacing / endpoint.rateLimit
+  const start = Math.max(now, row.nextSlotAt ?? 0)
+  const times: Array<number> = []
+  while (times.length < allowed && start + times.length * interval <= now + horizon) {
+    times.push(Math.ceil(start + times.length * interval))
+  }
+  return {
+    times,
+    generation,
+    after: (taken) => taken === 0 ? row : { ...row, circuit, nextSlotAt: Math.ceil(start + taken * interval) }
+  }
+}
+
+// --- internal
+
+/**
+ * Milliseconds over which the requests of one second are spread: a tenth more, for what the network adds to one and not to the
+ * next, so that no second at the receiver's sees more than was asked for.
+ */
+const spacing = 1100
+
+/** How far ahead slots of a paced endpoint are given out, in milliseconds. */
+const horizon = 500
+
+const isDue = (at: number | undefined, now: number): boolean => at !== undefined && at <= now
+
+const hasAny = ({ first, leased, retry }: Due): boolean =>
+  first !== undefined || leased !== undefined || retry !== undefined
+
+/** When the endpoint may be sent to, as far as its row (read without a lock) tells; `Infinity`: when somebody has enabled it. */
+const readyAt = (row: EndpointRow | undefined, endpoint: Endpoint, { circuit, now }: Load): number => {
+  if (!endpoint.enabled || row?.disabled !== undefined) return Infinity
+  if (row === undefined) return now
+  return Math.max(
+    now + Circuit.retryAfter(row.circuit, now, circuit),
+    row.pausedUntil ?? 0,
+    endpoint.rateLimit === undefined ? 0 : (row.nextSlotAt ?? 0) - horizon
+  )
+}
+
+const isGuarded = (row: EndpointRow | undefined, endpoint: Endpoint): boolean =>
+  endpoint.rateLimit !== undefined || (row !== undefined && row.circuit._tag !== "Closed")
+
+const rotate = <A>(items: ReadonlyArray<A>, turn: number): ReadonlyArray<A> => {
+  const at = turn % items.length
+  return [...items.slice(at), ...items.slice(0, at)]
+}
+
+const shares = (
+  open: ReadonlyArray<{ readonly candidate: Candidate; readonly room: number; readonly guarded: boolean }>,
+  free: number,
+  freeForRetries: number,
+  { now, turn }: Load
+): ReadonlyArray<Want> => {
+  const wants: Array<Want> = []
+  let left = free
+  let leftForRetries = freeForRetries
+  for (const [index, { candidate: { due, endpoint }, guarded, room }] of open.entries()) {
+    if (left <= 0) break
+    const share = Math.min(room, Math.max(1, Math.floor(left / (open.length - index))))
+    const fresh = isDue(due.first, now)
+    const again = isDue(due.retry, now) && leftForRetries > 0
+    // Both have work: a quarter is the first attempts', and of a single slot every other one.
+    const most = !again ? 0 : !fresh ? share : share === 1 ? turn % 2 : share - Math.ceil(share / 4)
+    const retry = Math.min(most, leftForRetries)
+    const first = fresh ? share - retry : 0
+    left -= first + retry
+    leftForRetries -= retry
+    if (first + retry > 0) wants.push({ endpoint, first, retry, guarded })
+  }
+  return wants
+}
+
+/** A row for an endpoint that has none. */
+export const rowOf = (rows: ReadonlyMap<string, EndpointRow>, id: string, settings: Circuit.Settings): EndpointRow =>
+  rows.get(id) ?? blank(id, settings)

@@ -1,0 +1,244 @@
+/**
+ * What an attempt makes of its delivery (pure), and writing that down: deliveries, attempts and the health of endpoints in one transaction.
+ */
+import type { SqlError } from "@effect/sql/SqlError"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { defaults } from "../../Defaults.js"
+import * as Outcome from "../../webhooks/Outcome.js"
+import type { DeliveryReport } from "../../webhooks/WebhookSender.js"
+import type { OutboxUnavailable } from "../OutboxError.js"
+import type { Claimed } from "./claiming.js"
+import * as EndpointRows from "./endpointRows.js"
+import * as Health from "./health.js"
+import * as Ordering from "./ordering.js"
+import { rowOf } from "./planning.js"
+import type { Store } from "./store.js"
+
+/** An attempt that has ended, or a delivery that ends without one. */
+export interface Ended {
+  readonly claimed: Claimed
+  /** Absent: no attempt was made … */
+  readonly report: DeliveryReport | undefined
+  /** … since its leases have lapsed too often, and not because the worker was stopped. */
+  readonly crashed: boolean
+  /** When the attempt began, in milliseconds since the epoch. */
+  readonly startedAt: number
+  /** Chance, 0 to 1, for the jitter of the next delay. */
+  readonly chance: number
+}
+
+/** What becomes of a delivery. */
+export interface Settlement {
+  readonly state: "delivered" | "discarded" | "exhausted" | "pending"
+  /** Why it ended, unless delivered in the ordinary way. */
+  readonly reason: string | undefined
+  /** Of a pending one: the attempt of the schedule that is next, and when it is due (0: at once). */
+  readonly step: number
+  readonly dueAt: number
+  /** What the endpoint's row is told. */
+  readonly disable: "gone" | "receiver" | undefined
+}
+
+/** The delays of the attempts, in milliseconds, the first included. */
+export type Schedule = ReadonlyArray<number>
+
+/** What an attempt that ended at `now` makes of its delivery. */
+export const decide = ({ chance, claimed, crashed, report }: Ended, schedule: Schedule, now: number): Settlement => {
+  const ends = (state: Settlement["state"], reason: string | undefined, disable?: "gone" | "receiver"): Settlement => ({
+    state,
+    reason,
+    step: claimed.step,
+    dueAt: 0,
+    disable
+  })
+  if (crashed) return ends("exhausted", "crashed")
+  // Given back, as if it had not been claimed.
+  if (report === undefined || report.class === "interrupted") return ends("pending", undefined)
+  if (report.outcome === "delivered") return ends("delivered", undefined)
+  const { directive, status } = report
+  const disable = status === 410 ? "gone" : directive === "disable" ? "receiver" : undefined
+  if (claimed.once) return ends("delivered", undefined, disable)
+  if (disable !== undefined) return ends("discarded", disable === "gone" ? "gone" : "disabled", disable)
+  if (directive === "abort-message") return ends("discarded", "aborted")
+  if (report.class === "blocked") return ends("exhausted", "rejected")
+  const step = claimed.step + 1
+  const delay = schedule[step]
+  if (delay === undefined) return ends("exhausted", "attempts")
+  const own = delay * (1 + chance * defaults.durableJitter)
+  return {
+    state: "pending",
+    reason: undefined,
+    step,
+    dueAt: Math.ceil(now + Math.max(own, report.retryAfter ?? 0)),
+    disable: undefined
+  }
+}
+
+/** What has been written. */
+export interface Settled {
+  /** Those that were still ours, with what has become of them. */
+  readonly settled: ReadonlyArray<{ readonly ended: Ended; readonly settlement: Settlement }>
+  /** Those whose lease had been lost: nothing was changed. */
+  readonly lost: ReadonlyArray<Ended>
+  readonly events: ReadonlyArray<
+    { readonly endpointId: string; readonly type: Health.HealthEvent; readonly reason?: string }
+  >
+  readonly at: number
+}
+
+/** Writes down how attempts ended. A delivery whose fence is another's by now stays as it is. */
+export const settle = (
+  store: Store,
+  batch: ReadonlyArray<Ended>,
+  schedule: Schedule,
+  health: Health.Settings
+): Effect.Effect<Settled, OutboxUnavailable> =>
+  store.transaction(Effect.gen(function*() {
+    const now = yield* store.now
+    const decided = batch.map((ended) => ({ ended, settlement: decide(ended, schedule, now) }))
+    const pairs = decided.flatMap(({ ended: { claimed: { endpoint, orderKey } }, settlement }) =>
+      orderKey !== undefined && settlement.state !== "pending" ? [{ endpointId: endpoint.id, orderKey }] : []
+    )
+    yield* Ordering.lock(store, pairs)
+    const ours = yield* update(store, decided, now)
+    const settled = decided.filter(({ ended }) => ours.has(ended.claimed.id))
+    yield* insertAttempts(store, settled.map(({ ended }) => ended))
+    yield* Ordering.release(store, pairs)
+    const events = yield* foldHealth(store, settled, health, now)
+    return { settled, lost: batch.filter(({ claimed }) => !ours.has(claimed.id)), events, at: now }
+  }))
+
+/** Renews the leases that are still ours. */
+export const renew = (
+  { now, rows, sql, tables: { deliveries }, transaction }: Store,
+  held: ReadonlyArray<Claimed>,
+  length: number
+): Effect.Effect<void, OutboxUnavailable> =>
+  held.length === 0 ?
+    Effect.void :
+    transaction(Effect.flatMap(now, (now) =>
+      Effect.asVoid(sql`UPDATE ${deliveries} SET due_at = ${now + length}
+      FROM ${rows(held.map(({ fence, id }) => ({ id, fence })), { id: "bigint", fence: "text" })}
+      WHERE ${deliveries}.id = v.id AND ${deliveries}.fence = v.fence AND ${deliveries}.lane = 'leased'`)))
+
+// --- internal
+
+type Decided = { readonly ended: Ended; readonly settlement: Settlement }
+
+const update = (store: Store, decided: ReadonlyArray<Decided>, now: number): Effect.Effect<Set<number>, SqlError> => {
+  const { rows, sql, tables } = store
+  const items = decided.map(({ ended: { claimed, report }, settlement }) => {
+    const attempts = claimed.attempts + (report?.attempts ?? 0)
+    return {
+      id: claimed.id,
+      fence: claimed.fence,
+      state: settlement.state,
+      reason: settlement.reason ?? null,
+      lane: attempts === 0 ? "first" : "retry",
+      due_at: settlement.dueAt,
+      step: settlement.step,
+      // Who gives back has not been killed, but may still hold what kills.
+      lapses: report === undefined || report.class === "interrupted" ? claimed.lapses : 0,
+      once: claimed.once && settlement.state === "pending" ? 1 : 0,
+      attempts,
+      last_status: report?.status ?? null,
+      last_class: report?.class ?? null,
+      ended_at: settlement.state === "pending" ? null : now
+    }
+  })
+  const table = rows(items, {
+    id: "bigint",
+    fence: "text",
+    state: "text",
+    reason: "text",
+    lane: "text",
+    due_at: "bigint",
+    step: "integer",
+    lapses: "integer",
+    once: "integer",
+    attempts: "integer",
+    last_status: "integer",
+    last_class: "text",
+    ended_at: "bigint"
+  })
+  return Effect.map(
+    sql<{ readonly id: number | string }>`
+      UPDATE ${tables.deliveries} SET
+        state = v.state, reason = v.reason, lane = v.lane, due_at = v.due_at, fence = NULL, lapses = v.lapses, once = v.once, step = v.step,
+        attempts = v.attempts, last_status = v.last_status, last_class = v.last_class, ended_at = v.ended_at
+      FROM ${table} WHERE ${tables.deliveries}.id = v.id AND ${tables.deliveries}.fence = v.fence
+      RETURNING ${tables.deliveries}.id AS id`,
+    (found) => new Set(found.map(({ id }) => Number(id)))
+  )
+}
+
+const insertAttempts = ({ rows, sql, tables }: Store, batch: ReadonlyArray<Ended>): Effect.Effect<void, SqlError> => {
+  const items = batch.flatMap(({ claimed, report, startedAt }) =>
+    report === undefined || report.attempts === 0 ? [] : [{
+      delivery_id: claimed.id,
+      number: claimed.attempts + 1,
+      started_at: startedAt,
+      duration: Math.round(report.duration),
+      outcome: report.outcome,
+      class: report.class ?? null,
+      status: report.status ?? null,
+      excerpt: report.excerpt ?? null
+    }]
+  )
+  return items.length === 0 ? Effect.void : Effect.asVoid(sql`
+    INSERT INTO ${tables.attempts} (delivery_id, number, started_at, duration, outcome, class, status, excerpt)
+    SELECT delivery_id, number, started_at, duration, outcome, class, status, excerpt
+    FROM ${
+    rows(items, {
+      delivery_id: "bigint",
+      number: "integer",
+      started_at: "bigint",
+      duration: "bigint",
+      outcome: "text",
+      class: "text",
+      status: "integer",
+      excerpt: "text"
+    })
+  } WHERE delivery_id IS NOT NULL ON CONFLICT DO NOTHING`)
+}
+
+const foldHealth = (
+  store: Store,
+  settled: ReadonlyArray<Decided>,
+  settings: Health.Settings,
+  now: number
+): Effect.Effect<Settled["events"], SqlError> =>
+  Effect.gen(function*() {
+    const told = settled.flatMap(({ ended: { claimed, report }, settlement }) =>
+      report === undefined ? [] : [{ claimed, report, settlement, result: Outcome.forCircuit(report) }]
+    )
+    const ids = [...new Set(told.map(({ claimed }) => claimed.endpoint.id))].sort()
+    const rows = new Map(yield* EndpointRows.lock(store, ids, now, settings.circuit))
+    const events: Array<Settled["events"][number]> = []
+    for (const { claimed, report, result, settlement } of told) {
+      const endpointId = claimed.endpoint.id
+      const folded = Health.settle(rowOf(rows, endpointId, settings.circuit), {
+        delivered: report.outcome === "delivered",
+        circuitResult: result,
+        generation: claimed.generation,
+        retryAfter: report.retryAfter,
+        status: report.status,
+        disable: settlement.disable,
+        now
+      }, settings)
+      rows.set(endpointId, folded.row)
+      for (const type of folded.events) {
+        const reason = type === "endpoint.disabled" ? folded.row.disabled?.reason : undefined
+        events.push({ endpointId, type, ...(reason === undefined ? {} : { reason }) })
+      }
+    }
+    yield* EndpointRows.write(store, rows.values(), now)
+    return events
+  })
+
+/** Days and hours after which an endpoint with nothing but failures is disabled. */
+export const disabling = {
+  disableAfter: Duration.toMillis(defaults.failing.period),
+  disableSpread: Duration.toMillis(defaults.failing.spread)
+}

@@ -1,0 +1,251 @@
+/**
+ * The outbox's hold on the host's database: statements and transactions with typed failures, one clock, one signal for workers.
+ */
+import * as SqlClient from "@effect/sql/SqlClient"
+import type { Connection } from "@effect/sql/SqlConnection"
+import type { SqlError } from "@effect/sql/SqlError"
+import type { Fragment } from "@effect/sql/Statement"
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as FiberId from "effect/FiberId"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import { monotonicNow } from "../../http/internal/monotonic.js"
+import { OutboxUnavailable } from "../OutboxError.js"
+import { isSqlError, toUnavailable } from "./driverErrors.js"
+
+/** Names of the tables, to be put into statements. */
+export interface Tables {
+  readonly messages: Fragment
+  readonly deliveries: Fragment
+  readonly attempts: Fragment
+  readonly endpoints: Fragment
+  readonly meta: Fragment
+}
+
+export type Dialect = "pg" | "sqlite"
+
+export interface Store {
+  /** The host's client, without its renaming of columns. */
+  readonly sql: SqlClient.SqlClient
+  readonly dialect: Dialect
+  readonly prefix: string
+  readonly tables: Tables
+  /**
+   * Milliseconds since the epoch, whole: the clock that rules leases and due times. It is read from the wall (the database's or the process's)
+   * once, and goes on by the monotonic clock, so that a jump of the wall clock is nothing to a running worker.
+   */
+  readonly now: Effect.Effect<number>
+  /** Follows the drift of the database's clock, by at most 50 ms a call. Nothing where the process's clock rules. */
+  readonly resync: Effect.Effect<void, OutboxUnavailable>
+  /** Runs a statement that only reads; failures of the driver become ours. */
+  readonly query: <A, E, R>(
+    effect: Effect.Effect<A, E | SqlError, R>
+  ) => Effect.Effect<A, Exclude<E, SqlError> | OutboxUnavailable, R>
+  /**
+   * Runs statements as one: in a transaction of its own (a failing COMMIT is typed, too; a SQLite that another process is writing to is waited for
+   * without blocking), or in a savepoint of the caller's. What is run may be run again.
+   */
+  readonly transaction: <A, E, R>(
+    effect: Effect.Effect<A, E | SqlError, R>
+  ) => Effect.Effect<A, Exclude<E, SqlError> | OutboxUnavailable, R>
+  /** Whether the caller has a transaction open. */
+  readonly inTransaction: Effect.Effect<boolean>
+  /** Says that something is due: to workers of this process at once, to all that listen (PostgreSQL) when the transaction commits. */
+  readonly wake: Effect.Effect<void, SqlError>
+  /** Waits for a `wake` in this process that comes after this effect was made. */
+  readonly awaitWake: () => Effect.Effect<void>
+  /** Wakes workers of this process only. */
+  readonly signal: Effect.Effect<void>
+  /** A table `v` of the given rows to select or update from: one JSON parameter, so the statement's text stays the same. */
+  readonly rows: (items: ReadonlyArray<object>, columns: Readonly<Record<string, ColumnType>>) => Fragment
+  /** PostgreSQL's channel for `wake`. */
+  readonly channel: string
+}
+
+export type ColumnType = "bigint" | "double precision" | "integer" | "text"
+
+export const make = (
+  client: SqlClient.SqlClient,
+  prefix: string,
+  clock: "database" | "process"
+): Effect.Effect<Store, OutboxUnavailable> =>
+  Effect.gen(function*() {
+    const sql = client.withoutTransforms()
+    const dialect: Dialect = sql.onDialectOrElse({
+      sqlite: () => "sqlite" as const,
+      pg: () => "pg" as const,
+      orElse: () => {
+        throw new Error(
+          "effect-webhooks keeps its outbox in SQLite or PostgreSQL: this SqlClient is for another database"
+        )
+      }
+    })
+    const table = (name: string) => sql.literal(`${prefix}${name}`)
+    const time = yield* makeTime(sql, dialect === "pg" && clock === "database")
+    const channel = `${prefix}due`
+    const joined = joining(sql)
+    const owned = yield* owning(sql, dialect)
+
+    let next = Deferred.unsafeMake<void>(FiberId.none)
+    const signal = Effect.suspend(() => {
+      const current = next
+      next = Deferred.unsafeMake<void>(FiberId.none)
+      return Effect.asVoid(Deferred.succeed(current, undefined))
+    })
+
+    return {
+      sql,
+      dialect,
+      prefix,
+      channel,
+      tables: {
+        messages: table("messages"),
+        deliveries: table("deliveries"),
+        attempts: table("attempts"),
+        endpoints: table("endpoints"),
+        meta: table("meta")
+      },
+      ...time,
+      query: (effect) => mapErrors(effect),
+      inTransaction,
+      transaction: (effect) =>
+        Effect.flatMap(inTransaction, (inside) => inside ? mapErrors(joined(effect)) : owned(effect)),
+      signal,
+      awaitWake: () => Deferred.await(next),
+      wake: dialect === "pg" ? Effect.zipRight(sql`SELECT pg_notify(${channel}, '')`, signal) : signal,
+      rows: (items, columns) => rowsOf(sql, dialect, items, columns)
+    }
+  })
+
+// --- internal
+
+const inTransaction: Effect.Effect<boolean> = Effect.map(
+  Effect.serviceOption(SqlClient.TransactionConnection),
+  Option.isSome
+)
+
+const mapErrors = <A, E, R>(
+  effect: Effect.Effect<A, E | SqlError, R>
+): Effect.Effect<A, Exclude<E, SqlError> | OutboxUnavailable, R> =>
+  Effect.catchAllDefect(
+    Effect.mapError(effect, (error) => isSqlError(error) ? toUnavailable(error) : error as Exclude<E, SqlError>),
+    // @effect/sql gives up with a defect where COMMIT or ROLLBACK fails.
+    (defect) => isSqlError(defect) ? Effect.fail(toUnavailable(defect)) : Effect.die(defect)
+  )
+
+/**
+ * Within the caller's transaction: a savepoint, so that a caller who goes on after our failure has a transaction that still works
+ * (PostgreSQL would turn its COMMIT into a silent ROLLBACK). The library's own nested `withTransaction` never releases its savepoints.
+ */
+const joining =
+  (sql: SqlClient.SqlClient) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | SqlError, R> =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.zipRight(
+        sql.unsafe("SAVEPOINT effect_webhooks"),
+        Effect.matchCauseEffect(restore(effect), {
+          onFailure: (cause) =>
+            sql.unsafe("ROLLBACK TO SAVEPOINT effect_webhooks").pipe(
+              Effect.zipRight(sql.unsafe("RELEASE SAVEPOINT effect_webhooks")),
+              Effect.ignore,
+              Effect.zipRight(Effect.failCause(cause))
+            ),
+          onSuccess: (value) => Effect.as(sql.unsafe("RELEASE SAVEPOINT effect_webhooks"), value)
+        })
+      )
+    )
+
+/** A transaction of our own. */
+const owning = (sql: SqlClient.SqlClient, dialect: Dialect) =>
+  Effect.map(dialect === "sqlite" ? busyTimeout(sql) : Effect.succeed(0), (hostTimeout) => {
+    const run = (conn: Connection, text: string) => conn.executeUnprepared(text, [], undefined)
+    const begin = dialect === "pg"
+      ? (conn: Connection) => run(conn, "BEGIN")
+      // While it waits for a lock, SQLite's driver blocks the whole process: so ours doesn't wait, and asks again.
+      : (conn: Connection) =>
+        Effect.ensuring(
+          Effect.zipRight(run(conn, "PRAGMA busy_timeout = 0"), run(conn, "BEGIN IMMEDIATE")),
+          Effect.ignore(run(conn, `PRAGMA busy_timeout = ${hostTimeout}`))
+        )
+    const withTransaction = SqlClient.makeWithTransaction({
+      transactionTag: SqlClient.TransactionConnection,
+      spanAttributes: [],
+      acquireConnection: Effect.flatMap(
+        Scope.make(),
+        (scope) => Effect.map(Scope.extend(sql.reserve, scope), (conn) => [scope, conn] as const)
+      ),
+      begin,
+      savepoint: () => Effect.void,
+      commit: (conn) => Effect.tapError(run(conn, "COMMIT"), () => Effect.ignore(run(conn, "ROLLBACK"))),
+      // Where the connection is gone, so is the transaction.
+      rollback: (conn) => Effect.ignore(run(conn, "ROLLBACK")),
+      rollbackSavepoint: () => Effect.void
+    })
+    return <A, E, R>(effect: Effect.Effect<A, E | SqlError, R>) =>
+      Effect.retry(mapErrors(withTransaction(effect)), {
+        while: (error) => error instanceof OutboxUnavailable && error.reason === "busy",
+        schedule: whileBusy
+      })
+  })
+
+/** From 2 ms, doubling to 50 ms, with jitter; for ten seconds. */
+const whileBusy = Schedule.exponential("2 millis").pipe(
+  Schedule.union(Schedule.spaced("50 millis")),
+  Schedule.jittered,
+  Schedule.upTo("10 seconds")
+)
+
+const busyTimeout = (sql: SqlClient.SqlClient): Effect.Effect<number, OutboxUnavailable> =>
+  Effect.map(
+    mapErrors(sql<{ readonly timeout: number }>`PRAGMA busy_timeout`),
+    ([row]) => row?.timeout ?? 5000
+  )
+
+const makeTime = (
+  sql: SqlClient.SqlClient,
+  ofDatabase: boolean
+): Effect.Effect<Pick<Store, "now" | "resync">, OutboxUnavailable> =>
+  Effect.gen(function*() {
+    // Wall time minus monotonic time, in milliseconds.
+    const measure = ofDatabase
+      ? Effect.flatMap(monotonicNow, (before) =>
+        Effect.zipWith(
+          mapErrors(
+            sql<{ readonly now: number }>`SELECT (extract(epoch FROM clock_timestamp()) * 1000)::float8 AS now`
+          ),
+          monotonicNow,
+          ([row], after) => (row?.now ?? 0) - (before + after) / 2
+        ))
+      : Effect.zipWith(Clock.currentTimeMillis, monotonicNow, (wall, monotonic) => wall - monotonic)
+    let offset = yield* measure
+    return {
+      now: Effect.map(monotonicNow, (monotonic) => Math.floor(monotonic + offset)),
+      resync: ofDatabase
+        ? Effect.map(measure, (measured) => {
+          offset += Math.max(-maxDrift, Math.min(maxDrift, measured - offset))
+        })
+        : Effect.void
+    }
+  })
+
+/** Milliseconds. */
+const maxDrift = 50
+
+const rowsOf = (
+  sql: SqlClient.SqlClient,
+  dialect: Dialect,
+  items: ReadonlyArray<object>,
+  columns: Readonly<Record<string, ColumnType>>
+): Fragment => {
+  const names = Object.keys(columns)
+  const json = JSON.stringify(items)
+  return dialect === "pg"
+    ? sql`jsonb_to_recordset(${json}::text::jsonb) AS v(${
+      sql.literal(names.map((name) => `${name} ${columns[name]}`).join(", "))
+    })`
+    : sql`(SELECT ${
+      sql.literal(names.map((name) => `json_extract(value, '$.${name}') AS ${name}`).join(", "))
+    } FROM json_each(${json})) AS v`
+}

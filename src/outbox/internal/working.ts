@@ -1,0 +1,194 @@
+/**
+ * The worker's loop: look, claim, attempt, settle.
+ */
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import { defaults } from "../../Defaults.js"
+import { monotonicNow } from "../../http/internal/monotonic.js"
+import { alphanumeric } from "../../SecureRandom.js"
+import type { Endpoint } from "../../webhooks/Endpoint.js"
+import type { OutboxUnavailable } from "../OutboxError.js"
+import * as Claiming from "./claiming.js"
+import * as EndpointRows from "./endpointRows.js"
+import * as Holding from "./holding.js"
+import * as Planning from "./planning.js"
+import type { Parts, Settings } from "./workerParts.js"
+
+export interface Working {
+  readonly ready: Effect.Effect<boolean>
+  readonly inFlight: Effect.Effect<number>
+}
+
+/** Starts the loop in the scope. */
+export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const { deliveries, endpoints, lock, store } = parts
+    const startedAt = yield* monotonicNow
+    let ready = true
+    let failures = 0
+    let turn = 0
+    // Monotonic milliseconds.
+    let aloneFrom = 0
+    let resyncAt = startedAt + minute
+    let purgeAt = startedAt + minute
+    const holding = yield* Holding.make(parts, settings)
+
+    const candidates = (due: ReadonlyArray<Planning.Due>) =>
+      Effect.map(
+        Effect.forEach(due, (one) =>
+          Effect.map(
+            endpoints.get(one.endpointId),
+            Option.map((endpoint) => ({ due: one, endpoint }))
+          )),
+        (found) => found.flatMap(Option.toArray)
+      )
+
+    /** One look: claims what may go now, and tells how long there is nothing to look for. */
+    const look: Effect.Effect<Rest, OutboxUnavailable> = Effect.gen(function*() {
+      if (!(yield* lock.check)) return { time: settings.poll, short: false }
+      const due = yield* Claiming.scan(store)
+      const now = yield* store.now
+      if (due.length === 0) return { time: settings.poll, short: false }
+      const known = yield* candidates(due)
+      const rows = yield* EndpointRows.read(store, known.map(({ endpoint }) => endpoint.id), settings.health.circuit)
+      yield* holding.discardFor([...rows.values()].filter(discards).map(({ id }) => id))
+      const plan = Planning.plan(known.map((one) => ({ ...one, row: rows.get(one.endpoint.id) })), {
+        now,
+        held: holding.count(),
+        heldRetries: holding.retries(),
+        heldOf: holding.countOf,
+        concurrency: settings.concurrency,
+        endpointConcurrency: settings.endpointConcurrency,
+        claim: settings.claim,
+        kept: settings.kept,
+        turn: turn++,
+        circuit: settings.health.circuit
+      })
+      if (plan.suspects.length > 0 && (yield* tryAlone(plan.suspects))) return again
+      const suspectsIn = plan.suspects.length === 0 ? Infinity : Math.max(contended, aloneFrom - (yield* monotonicNow))
+      const time = Math.min(settings.poll, suspectsIn, Math.max(0, plan.wakeAt - now))
+      if (plan.wants.length === 0) return { time, short: plan.short }
+      const claimed = yield* Effect.uninterruptible(Effect.tap(
+        Effect.flatMap(lease, (lease) => Claiming.claim(store, plan.wants, rows, lease)),
+        (claimed) => holding.begin(claimed)
+      ))
+      // Others are at what we saw: soon it will show what became of it.
+      return claimed.length > 0 ? again : { time: Math.min(time, contended), short: plan.short }
+    })
+
+    const lease = Effect.map(alphanumeric(16), (fence): Claiming.Lease => ({
+      length: settings.lease,
+      fence,
+      circuit: settings.health.circuit
+    }))
+
+    /**
+     * With nothing else under way, one of those whose lease has lapsed: should it be what kills the process, it takes no other with it. Between two of
+     * them the others get as long as the first has taken.
+     */
+    const tryAlone = (suspects: ReadonlyArray<Endpoint>): Effect.Effect<boolean, OutboxUnavailable> =>
+      Effect.gen(function*() {
+        const from = yield* monotonicNow
+        if (from < aloneFrom) return false
+        yield* holding.idle
+        const claimed = yield* Effect.uninterruptible(Effect.tap(
+          Effect.flatMap(lease, (lease) => Claiming.claimSuspect(store, suspects, holding.ids(), lease)),
+          (claimed) =>
+            claimed === undefined
+              ? Effect.void
+              : claimed.lapses >= defaults.worker.lapses
+              ? holding.giveUp(claimed)
+              : holding.begin([claimed])
+        ))
+        yield* holding.idle
+        const until = yield* monotonicNow
+        aloneFrom = until + (until - from)
+        return claimed !== undefined
+      })
+
+    const cycle: Effect.Effect<void, OutboxUnavailable> = Effect.suspend(() => {
+      // Before the look: what comes while it is under way is not missed.
+      const woken = store.awaitWake()
+      const freed = holding.freed()
+      return Effect.flatMap(look, ({ short, time }) => {
+        const rest = time <= 0
+          ? Effect.yieldNow()
+          : Effect.raceFirst(Effect.sleep(Duration.millis(time)), short ? Effect.raceFirst(woken, freed) : woken)
+        return Effect.zipRight(Effect.zipRight(recovered, housekeeping), rest)
+      })
+    })
+
+    const recovered = Effect.suspend(() => {
+      failures = 0
+      if (ready) return Effect.void
+      ready = true
+      return Effect.logInfo("webhook_worker_resumed")
+    })
+
+    const failed = (error: OutboxUnavailable): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        const told = ready
+          ? Effect.annotateLogs(Effect.logError("webhook_worker_waiting"), { error: error.message })
+          : Effect.void
+        ready = false
+        return Effect.zipRight(told, Effect.sleep(Duration.millis(Math.min(longestBackoff, 100 * 2 ** failures++))))
+      })
+
+    const housekeeping: Effect.Effect<void, OutboxUnavailable> = Effect.suspend(() =>
+      Effect.flatMap(monotonicNow, (now) => {
+        if (now < resyncAt) return Effect.void
+        resyncAt = now + minute
+        const { retention } = settings
+        const purge = retention === undefined || now < purgeAt
+          ? Effect.void
+          : Effect.asVoid(Effect.forkDaemon(Effect.ignoreLogged(deliveries.purge(retention))))
+        if (now >= purgeAt) purgeAt = now + hour
+        return Effect.zipRight(store.resync, purge)
+      })
+    )
+
+    const loop = Effect.forever(
+      Effect.catchAll(cycle, failed).pipe(
+        // A fault of ours, or of a host's `Endpoints`, must not end the worker: told, and tried again.
+        Effect.catchAllDefect((defect) =>
+          Effect.zipRight(
+            Effect.logError("webhook_worker_fault", Cause.die(defect)),
+            Effect.sleep(Duration.millis(longestBackoff))
+          )
+        )
+      )
+    )
+    const recoveries = Effect.forever(Effect.zipRight(
+      Effect.ignore(deliveries.resumeRecoveries),
+      Effect.sleep(Duration.millis(Math.max(settings.poll, recoveryPoll)))
+    ))
+
+    const fibers = yield* Effect.forEach([loop, recoveries], (one) => Effect.forkDaemon(one))
+    yield* Effect.addFinalizer(() => Effect.zipRight(Fiber.interruptAll(fibers), holding.stop))
+    return { ready: Effect.sync(() => ready), inFlight: Effect.sync(holding.count) }
+  })
+
+// --- internal
+
+interface Rest {
+  /** Milliseconds. */
+  readonly time: number
+  /** Whether something is due that there is no slot for. */
+  readonly short: boolean
+}
+
+const again: Rest = { time: 0, short: false }
+
+/** Milliseconds. */
+const contended = 25
+const longestBackoff = 5000
+const recoveryPoll = 1000
+const minute = 60_000
+const hour = 3_600_000
+
+const discards = ({ disabled }: EndpointRows.EndpointRow): boolean =>
+  disabled?.by === "gone" || disabled?.by === "receiver"

@@ -1,0 +1,117 @@
+/**
+ * The beginning of a receiver's answer, fit to be stored and shown: no character that acts on a terminal or hides, and nothing of the secrets
+ * of the request, which receivers like to repeat in their errors.
+ */
+
+/** Most characters of an excerpt. */
+export const maxLength = 1000
+
+/** What stands in place of a secret. */
+export const mark = "[redacted]"
+
+/**
+ * The excerpt of a body, read as UTF-8 (what is none becomes U+FFFD); `undefined` if nothing is left of it. Of each secret no 8 characters in a row remain,
+ * letter case set aside; one that is shorter is masked as a whole. `secrets` gives those that can show in a text of so many characters.
+ */
+export const make = (body: Uint8Array, secrets: (length: number) => ReadonlyArray<string>): string | undefined => {
+  if (body.length === 0) return undefined
+  const text = clean(decoder.decode(body.subarray(0, maxBytes)))
+  const shown = cut(
+    text,
+    covered(text, secrets(text.length)),
+    body.length > maxBytes ? text.length - window + 1 : text.length
+  )
+  return shown.trim() === "" ? undefined : shown
+}
+
+// --- internal
+
+const window = 8
+
+/** Enough for an excerpt with room for masked secrets: what lies further behind would only cost time. */
+const maxBytes = 8192
+
+const decoder = new TextDecoder()
+
+const clean = (text: string): string =>
+  /^[ -~]*$/.test(text) ? text : text.replace(/\r\n|[\t\n\r\v\f\x85\u2028\u2029]/g, " ").replace(unseen, "")
+
+// Controls, formats (bidi, zero-width) and whatever else has no glyph and could part the characters of a secret.
+const unseen = /[\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}]/gu
+
+/** Marks each character that belongs to a secret. */
+const covered = (text: string, secrets: ReadonlyArray<string>): Uint8Array => {
+  const cover = new Uint8Array(text.length)
+  for (const [size, joined] of joinBySize(secrets)) {
+    const windows = hashes(text, size)
+    const shared = sharedHashes(windows, hashes(joined, size))
+    if (shared.size === 0) continue
+    for (let start = 0; start < windows.length; start++) {
+      if (shared.has(windows[start]!)) cover.fill(1, start, start + size)
+    }
+  }
+  return cover
+}
+
+/** The secrets by the size of their windows, as one text each: no cleaned text holds the line break between them. */
+const joinBySize = (secrets: ReadonlyArray<string>): Map<number, string> => {
+  const joined = new Map<number, string>()
+  for (const secret of secrets) {
+    const cleaned = clean(secret)
+    const size = Math.min(window, cleaned.length)
+    if (size > 0) joined.set(size, `${joined.get(size) ?? ""}${cleaned}\n`)
+  }
+  return joined
+}
+
+/**
+ * The hashes that two lists share. By hashes and a bitmap before a set, since this runs for each answer, the secrets have
+ * hundreds of windows and next to none is shared. Two windows that happen to share a hash mean a mark too many, never one too few.
+ */
+const sharedHashes = (left: Int32Array, right: Int32Array): Set<number> => {
+  const seen = new Uint8Array(bitmapBytes)
+  for (const hash of left) seen[(hash >>> 3) & (bitmapBytes - 1)]! |= 1 << (hash & 7)
+  const shared = new Set<number>()
+  for (const hash of right) {
+    if ((seen[(hash >>> 3) & (bitmapBytes - 1)]! & (1 << (hash & 7))) !== 0) shared.add(hash)
+  }
+  return shared
+}
+
+/** A power of two; eight times the windows of the longest text. */
+const bitmapBytes = 8192
+
+/** The hash of each window: a rolling polynomial, modulo 2^32. */
+const hashes = (text: string, size: number): Int32Array => {
+  const folded = fold(text)
+  const found = new Int32Array(Math.max(0, folded.length - size + 1))
+  let power = 1
+  for (let exponent = 0; exponent < size; exponent++) power = Math.imul(power, base)
+  let hash = 0
+  for (let at = 0; at < folded.length; at++) {
+    hash = (Math.imul(hash, base) + folded.charCodeAt(at)) | 0
+    if (at >= size) hash = (hash - Math.imul(folded.charCodeAt(at - size), power)) | 0
+    if (at >= size - 1) found[at - size + 1] = hash
+  }
+  return found
+}
+
+const base = 0x01000193
+
+/** Capital letters of ASCII as small ones; of others the length might change. */
+const fold = (text: string): string =>
+  /^[\n -~]*$/.test(text) ? text.toLowerCase() : text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase())
+
+/** The text up to `end` with a mark for each run of covered characters, as much of it as an excerpt may have. */
+const cut = (text: string, cover: Uint8Array, end: number): string => {
+  let shown = ""
+  for (let at = 0; at < end && shown.length < maxLength;) {
+    const from = at
+    while (at < end && cover[at] === cover[from]) at++
+    if (cover[from] === 0) shown += text.slice(from, Math.min(at, from + maxLength - shown.length))
+    else if (shown.length + mark.length <= maxLength) shown += mark
+    else break
+  }
+  // A cut or a mark may have halved a surrogate pair.
+  return shown.replace(/\p{Cs}/gu, "\uFFFD")
+}

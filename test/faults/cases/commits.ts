@@ -1,0 +1,92 @@
+/** A COMMIT that got lost, or whose answer did: what the program believes afterwards is what the database holds. */
+import { startProxy } from "../proxy.js"
+import { type Case, expect, lines, numbered, parse, type Trial } from "../trial.js"
+
+export const cases: ReadonlyArray<Case> = [{
+  name: "lost commit of an enqueue",
+  on: ["postgres"],
+  run: async (trial) => {
+    trial.configure({ a: {}, b: {} })
+    await trial.migrate()
+    const proxy = await startProxy(trial.database.url)
+    trial.onEnd(proxy.close)
+    const events = numbered(1000, 1, (n) => ({ id: `e${n}` }))
+    trial.handOver(events)
+    // Every other commit is lost, by turns on its way there and on its way back, until ten are.
+    proxy.decide((commit) =>
+      commit % 2 === 0 || commit > 20 ? "pass" : commit % 4 === 1 ? "lose the answer" : "lose the request"
+    )
+    const chunks = Array.from({ length: 20 }, (_, index) => events.slice(index * 50, (index + 1) * 50))
+    let refused = 0
+    let duplicates = 0
+    for (const chunk of chunks) {
+      for (let attempt = 1;; attempt++) {
+        const env = { WEBHOOKS_DATABASE_URL: proxy.url }
+        const { code, err, out } = await trial.start(["enqueue", "--json"], { env, input: lines(chunk) }).ended
+        for (const { duplicate, messageId } of parse(out)) {
+          if (typeof messageId !== "string") continue
+          trial.acknowledge(messageId)
+          if (duplicate === true) duplicates++
+        }
+        if (code === 0) break
+        expect(code === 1 && /database/.test(err), `enqueue ended with ${code}: ${err}`)
+        refused++
+        expect(attempt < 5, `enqueue was refused five times: ${err}`)
+      }
+    }
+    expect(
+      proxy.lost["lose the answer"] >= 5 && proxy.lost["lose the request"] >= 5,
+      `only ${JSON.stringify(proxy.lost)} of ${proxy.commits()} commits`
+    )
+    expect(trial.ledger.acknowledged.size === 1000, `${trial.ledger.acknowledged.size} acknowledged of 1000`)
+    const rows = await counted(trial)
+    expect(rows === "1000 messages, 2000 deliveries", rows)
+    const worker = trial.supervised("w1")
+    await trial.settled()
+    await worker.stop()
+    const verdict = trial.check()
+    expect(verdict.requests === 2000, `${verdict.requests} requests for 2000 deliveries`)
+    return { ...losses(proxy.lost), refused, "found as duplicates": duplicates, rows: `"${rows}"` }
+  }
+}, {
+  name: "lost commit of a worker",
+  on: ["postgres"],
+  deaf: true,
+  run: async (trial) => {
+    trial.configure({ a: {}, b: {} })
+    await trial.migrate()
+    const proxy = await startProxy(trial.database.url)
+    trial.onEnd(proxy.close)
+    await trial.enqueue(numbered(1000))
+    proxy.decide((commit) =>
+      commit % 3 !== 0 || commit > 60 ? "pass" : commit % 2 === 0 ? "lose the answer" : "lose the request"
+    )
+    const worker = trial.supervised("w1", { WEBHOOKS_DATABASE_URL: proxy.url, WEBHOOKS_LEASE: "6s" })
+    await trial.settled(90)
+    await worker.stop()
+    expect(
+      proxy.lost["lose the answer"] >= 3 && proxy.lost["lose the request"] >= 3,
+      `only ${JSON.stringify(proxy.lost)} of ${proxy.commits()} commits`
+    )
+    const rows = await counted(trial)
+    expect(rows === "1000 messages, 2000 deliveries", rows)
+    const attempts = await trial.database.count("SELECT count(*) AS n FROM webhook_attempts")
+    expect(attempts === 2000, `${attempts} attempts recorded for 2000 deliveries`)
+    // Its leases never lapsed unsettled, and it wasn't killed: what the database took it must not send again.
+    const { duplicates } = trial.check()
+    return { ...losses(proxy.lost), commits: proxy.commits(), duplicates, attempts, rows: `"${rows}"` }
+  }
+}]
+
+// --- internal
+
+const losses = (lost: Readonly<Record<string, number>>) => ({
+  "answers lost": lost["lose the answer"] ?? 0,
+  "requests lost": lost["lose the request"] ?? 0
+})
+
+const counted = async ({ database }: Trial): Promise<string> => {
+  const messages = await database.count("SELECT count(*) AS n FROM webhook_messages")
+  const deliveries = await database.count("SELECT count(*) AS n FROM webhook_deliveries")
+  return `${messages} messages, ${deliveries} deliveries`
+}

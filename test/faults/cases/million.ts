@@ -1,0 +1,239 @@
+/** A million pending deliveries: a claim touches what it takes, as with a thousand, and the worker's memory doesn't know the difference. */
+import { readFileSync } from "node:fs"
+import { join } from "node:path"
+import { startPostgres } from "../../support/postgres.js"
+import { type Database, postgres, sqlite } from "../databases.js"
+import { stop } from "../processes.js"
+import { type Case, expect, parse, type Trial } from "../trial.js"
+import { until } from "../waiting.js"
+
+const few = 1000
+const many = 1_000_000
+const endpoints = Array.from({ length: 20 }, (_, index) => `e${index}`)
+/** Deliveries that the worker makes of the million. */
+const sample = 10_000
+
+export const cases: ReadonlyArray<Case> = [{
+  name: "a million pending",
+  on: ["postgres"],
+  run: async (trial) => {
+    const server = await startPostgres({ fsync: false })
+    trial.onEnd(server.stop)
+    const admin = await postgres(server)
+    // The plan of every statement, as the server carried it out for the worker, goes to its log.
+    for (
+      const setting of [
+        "logging_collector = on",
+        "log_line_prefix = '%d '",
+        "shared_preload_libraries = 'auto_explain'",
+        "auto_explain.log_analyze = on",
+        "auto_explain.log_buffers = on",
+        "auto_explain.log_timing = off",
+        "max_wal_size = '4GB'"
+      ]
+    ) await admin.query(`ALTER SYSTEM SET ${setting}`)
+    await server.restart()
+
+    const measured: Array<Measured> = []
+    for (const count of [few, many]) {
+      const database = await postgres(server)
+      const name = new URL(database.url).pathname.slice(1)
+      const run = await deliver(trial, database, count, {
+        before: async () => {
+          await admin.query(`ALTER DATABASE ${name} SET auto_explain.log_min_duration = 0`)
+        }
+      })
+      const statements = await explained(admin, name)
+      measured.push({ ...run, statements })
+    }
+    const [small, large] = measured as [Measured, Measured]
+    const perRow = measured.map(({ statements }) => {
+      const claims = statements.filter(({ rows, text }) => /^WITH picked AS/.test(text) && rows > 0)
+      expect(claims.length >= 3, `only ${claims.length} claims in the log`)
+      const rows = sum(claims.map(({ rows }) => rows))
+      return {
+        claims: claims.length,
+        rows: rows / claims.length,
+        buffers: sum(claims.map(({ buffers }) => buffers)) / rows
+      }
+    })
+    const [a, b] = perRow as [typeof perRow[0] & object, typeof perRow[0] & object]
+    expect(b.buffers <= 2.5 * a.buffers, `buffers per claimed row: ${a.buffers.toFixed(1)} and ${b.buffers.toFixed(1)}`)
+    const scans = measured.map(({ statements }) =>
+      mostBuffers(statements.filter(({ text }) => /^WITH RECURSIVE/.test(text)))
+    )
+    const worst = [...large.statements].sort((left, right) => right.buffers - left.buffers)[0]
+    // Whatever else a worker asks, it never reads the backlog: its index alone has thousands of pages.
+    expect(
+      (worst?.buffers ?? 0) < 20_000,
+      `a statement of the worker touched ${worst?.buffers} buffers: ${worst?.text.slice(0, 300)}`
+    )
+    flat(small, large)
+    return {
+      pending: `${few} | ${many}`,
+      "rows a claim": perRow.map(({ rows }) => rows.toFixed(0)).join(" | "),
+      "buffers a claimed row": perRow.map(({ buffers }) => buffers.toFixed(1)).join(" | "),
+      "buffers of the scan for due endpoints, at most": scans.join(" | "),
+      "buffers of any statement, at most": measured.map(({ statements }) => mostBuffers(statements)).join(" | "),
+      ...figures(small, large)
+    }
+  }
+}, {
+  name: "a million pending",
+  on: ["sqlite"],
+  run: async (trial) => {
+    const measured: Array<Measured> = []
+    for (const count of [few, many]) {
+      const plans = join(trial.folder, `plans-${count}`)
+      const run = await deliver(trial, sqlite(trial.folder, `of-${count}.db`), count, {
+        env: { PLANS_FILE: plans },
+        preload: ["sqlite-plans.mjs"]
+      })
+      measured.push({ ...run, statements: [] })
+      const scanning = parse(readFileSync(plans, "utf8")).filter(({ plan }) =>
+        (plan as ReadonlyArray<string>).some((step) => /^SCAN (?:webhook_deliveries|d)\b/.test(step))
+      )
+      expect(scanning.length === 0, `a statement of the worker scans: ${JSON.stringify(scanning[0])}`)
+    }
+    const [small, large] = measured as [Measured, Measured]
+    // Reading the backlog's index once would be more than 20 MB a claim, 100 kB for each delivery that it takes.
+    expect(
+      large.read < 50_000 + 4 * small.read,
+      `${small.read.toFixed(0)} and ${large.read.toFixed(0)} bytes a delivery`
+    )
+    flat(small, large)
+    return {
+      pending: `${few} | ${many}`,
+      plans: "no statement of the worker scans the deliveries",
+      "kB read a delivery": measured.map(({ read }) => (read / 1000).toFixed(1)).join(" | "),
+      ...figures(small, large)
+    }
+  }
+}]
+
+// --- internal
+
+interface Statement {
+  readonly text: string
+  /** Rows that its top node gave. */
+  readonly rows: number
+  readonly buffers: number
+}
+
+interface Delivering {
+  /** Bytes that the worker read a delivery, sockets included. */
+  readonly read: number
+  /** Most resident memory, in bytes. */
+  readonly peak: number
+  readonly perSecond: number
+}
+
+interface Measured extends Delivering {
+  readonly statements: ReadonlyArray<Statement>
+}
+
+/** Fills a database and lets a worker deliver some of it. */
+const deliver = async (
+  trial: Trial,
+  database: Database,
+  count: number,
+  options: {
+    readonly before?: () => Promise<void>
+    readonly env?: Readonly<Record<string, string>>
+    readonly preload?: ReadonlyArray<string>
+  }
+): Promise<Delivering> => {
+  trial.configure(Object.fromEntries(endpoints.map((id) => [id, {}])))
+  const env = { WEBHOOKS_DATABASE_URL: database.url, WEBHOOKS_LEASE: "60s" }
+  for (
+    const [args, input] of [[["migrate"], ""], [
+      ["enqueue"],
+      `{"type":"OrderCreated","data":{"n":1},"id":"t"}\n`
+    ]] as const
+  ) {
+    const { code, err } = await trial.start(args, { env, input }).ended
+    expect(code === 0, `${args[0]}: ${err}`)
+  }
+  await fill(database, count)
+  await options.before?.()
+  const wanted = Math.min(count, sample)
+  const before = trial.receiver.arrivals.length
+  const worker = trial.start(["worker"], {
+    name: `worker-${count}`,
+    env: { ...env, ...options.env },
+    preload: options.preload
+  })
+  const arrived = () => trial.receiver.arrivals.length - before
+  await until("the first request", () => arrived() > 0, 30)
+  const [start, since, first] = [io(worker.pid), performance.now(), arrived()]
+  await until(() => `${wanted} deliveries (${arrived()})`, () => arrived() >= wanted, 60)
+  const deliveries = arrived() - first
+  const run = {
+    read: (io(worker.pid) - start) / deliveries,
+    peak: peak(worker.pid),
+    perSecond: deliveries * 1000 / (performance.now() - since)
+  }
+  await stop(worker)
+  return run
+}
+
+/** Copies the one event that was enqueued, with its deliveries, until so many deliveries are pending. */
+const fill = async (database: Database, count: number): Promise<void> => {
+  const columns = {
+    messages: "digest, event_type, occurred_at, correlation_id, deliveries, created_at, body_event",
+    deliveries: "endpoint_id, event_type, format, state, lane, due_at, created_at"
+  }
+  const series = (last: number) =>
+    database.dialect === "postgres"
+      ? `generate_series(1, ${last}) AS s(g)`
+      : `(WITH RECURSIVE s(g) AS (SELECT 1 UNION ALL SELECT g + 1 FROM s WHERE g < ${last}) SELECT g FROM s) AS s`
+  const messages = count / endpoints.length
+  await database.query(
+    `INSERT INTO webhook_messages (id, ${columns.messages})
+     SELECT 'm' || g, ${columns.messages} FROM ${series(messages)} CROSS JOIN webhook_messages t WHERE t.id = 't'`
+  )
+  await database.query(
+    `INSERT INTO webhook_deliveries (message_id, ${columns.deliveries})
+     SELECT 'm' || g, ${columns.deliveries} FROM ${
+      series(messages)
+    } CROSS JOIN webhook_deliveries t WHERE t.message_id = 't'`
+  )
+  await database.query(database.dialect === "postgres" ? "VACUUM ANALYZE" : "ANALYZE")
+  const pending = await database.count("SELECT count(*) AS n FROM webhook_deliveries WHERE state = 'pending'")
+  expect(pending >= count, `${pending} pending of ${count}`)
+}
+
+/** What the server logged of the statements in a database. */
+const explained = async (admin: Database, name: string): Promise<ReadonlyArray<Statement>> => {
+  const files = await admin.query("SELECT pg_read_file('log/' || name) AS text FROM pg_ls_logdir() ORDER BY name")
+  const log = files.map(({ text }) => String(text)).join("")
+  return log.split(/^(?=\w* LOG: )/m).filter((entry) => entry.startsWith(`${name} LOG:  duration:`)).map((entry) => {
+    const [, text = "", plan = ""] = /Query Text: ([^]*?)\n(\t[^\n]*\(cost=[^]*)/.exec(entry) ?? []
+    const buffers = /Buffers: shared([^\n]*)/.exec(plan)?.[1] ?? ""
+    return {
+      text: text.replace(/\s+/g, " ").trim(),
+      rows: Number(/\(actual rows=([\d.]+)/.exec(plan)?.[1] ?? 0),
+      buffers: sum([...buffers.matchAll(/(?:hit|read)=(\d+)/g)].map(([, pages]) => Number(pages)))
+    }
+  })
+}
+
+const mostBuffers = (statements: ReadonlyArray<Statement>): number =>
+  Math.max(0, ...statements.map(({ buffers }) => buffers))
+
+const flat = (small: Delivering, large: Delivering): void =>
+  expect(large.peak < small.peak + 150e6, `memory: ${megabytes(small.peak)} and ${megabytes(large.peak)}`)
+
+const figures = (small: Delivering, large: Delivering) => ({
+  "memory of the worker": `${megabytes(small.peak)} | ${megabytes(large.peak)}`,
+  "deliveries/s": `${small.perSecond.toFixed(0)} | ${large.perSecond.toFixed(0)}`
+})
+
+const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(0)} MB`
+
+const sum = (values: ReadonlyArray<number>): number => values.reduce((total, value) => total + value, 0)
+
+const io = (pid: number): number => Number(/rchar: (\d+)/.exec(readFileSync(`/proc/${pid}/io`, "utf8"))?.[1])
+
+const peak = (pid: number): number =>
+  1024 * Number(/VmHWM:\s*(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1])

@@ -1,0 +1,83 @@
+/** Recovering, killed half way; migrating, all at once. */
+import { stop } from "../processes.js"
+import { type Case, expect, numbered } from "../trial.js"
+import { until } from "../waiting.js"
+
+const failed = 10_000
+
+export const cases: ReadonlyArray<Case> = [{
+  name: "recover killed half way",
+  on: ["sqlite", "postgres"],
+  deaf: true,
+  run: async (trial) => {
+    trial.configure({ a: {} })
+    await trial.migrate()
+    await trial.enqueue(numbered(failed))
+    const now = trial.dialect === "postgres"
+      ? "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+      : "CAST(unixepoch('subsec') * 1000 AS INTEGER)"
+    await trial.database.query(
+      `UPDATE webhook_deliveries SET state = 'exhausted', reason = 'attempts', ended_at = ${now} - 60000 + id % 1000, attempts = 10`
+    )
+    const worker = trial.supervised("w1", { WEBHOOKS_LEASE: "30s" })
+    let left: Promise<number> | undefined
+    const exhausted = () =>
+      trial.database.count("SELECT count(*) AS n FROM webhook_deliveries WHERE state = 'exhausted'")
+    // The first delivery that is sent again shows that recovering is under way.
+    trial.receiver.answer(async () => {
+      if (left === undefined) {
+        recovering.signal("SIGKILL")
+        left = recovering.ended.then(exhausted)
+        await left
+      }
+      return 204
+    })
+    const recovering = trial.start(["endpoints", "recover", "a", "--since", "1h"])
+    const { code, err, signal } = await recovering.ended
+    expect(signal === "SIGKILL", `recover was not killed in the middle: it ended with ${code} ${err}`)
+    const open = await left
+    expect(open !== undefined && open > 0, `it was not half way: ${open} were left`)
+    // Nobody asks again: the worker goes on with it.
+    await until("all of them recovered", async () => await exhausted() === 0, 60)
+    await trial.settled()
+    await worker.stop()
+    const { deliveries, duplicates, requests } = trial.check()
+    expect(requests === failed, `${requests} requests for ${failed} failed deliveries`)
+    return { failed, "left at the kill": open!, deliveries, duplicates }
+  }
+}, {
+  name: "migrations at once",
+  on: ["sqlite", "postgres"],
+  run: async (trial) => {
+    trial.configure({ a: {} })
+    const processes = Array.from({ length: 6 }, () => trial.start(["migrate"]))
+    const ends = await Promise.all(processes.map(({ ended }) => ended))
+    const bad = ends.filter(({ code }) => code !== 0)
+    expect(bad.length === 0, `${bad.length} of ${ends.length} failed: ${bad[0]?.err}`)
+    const versions = await trial.database.query("SELECT value FROM webhook_meta WHERE key = 'version'")
+    expect(versions.length === 1, `${versions.length} versions`)
+    // All of them can work with it: one writes, one delivers.
+    const worker = trial.supervised("w1")
+    await trial.enqueue(numbered(10))
+    await trial.settled()
+    await worker.stop()
+    const { deliveries, duplicates } = trial.check()
+    return { processes: ends.length, version: String(versions[0]?.value), deliveries, duplicates }
+  }
+}, {
+  name: "services on an empty database",
+  on: ["postgres"],
+  run: async (trial) => {
+    trial.configure({ a: {} })
+    const services = await Promise.all(["s1", "s2"].map((name) => trial.serve(name)))
+    for (const [index, { post }] of services.entries()) {
+      trial.handOver(numbered(5, 10 * index))
+      for (const event of numbered(5, 10 * index)) for (const id of await post([event])) trial.acknowledge(id)
+    }
+    await trial.settled()
+    for (const { process } of services) await stop(process)
+    const { deliveries, duplicates } = trial.check()
+    expect(deliveries === 10, `${deliveries} deliveries of 10`)
+    return { services: services.length, deliveries, duplicates }
+  }
+}]

@@ -1,0 +1,137 @@
+/** What a fleet shares: one probe a break, one rate, one order. */
+import type { Arrival } from "../receiver.js"
+import { type Case, expect, numbered } from "../trial.js"
+import { sleep, until } from "../waiting.js"
+
+export const cases: ReadonlyArray<Case> = [{
+  name: "probes",
+  on: ["postgres"],
+  deaf: true,
+  idle: true,
+  run: async (trial) => {
+    trial.configure({ down: {}, ok: {} })
+    await trial.migrate()
+    let up = false
+    trial.receiver.answer(({ endpoint }) => {
+      if (endpoint === "ok") return 204
+      return up ? 204 : 500
+    })
+    const schedule = Array.from({ length: 40 }, (_, index) => index === 0 ? "0s" : "1s").join(",")
+    const workers = ["w1", "w2"].map((name) => trial.supervised(name, { WEBHOOKS_SCHEDULE: schedule }))
+    await trial.enqueue(numbered(100))
+    const down = () => trial.receiver.to("down")
+    const last = () => down().at(-1)?.at ?? 0
+    await until("failures, then silence", async () => {
+      const before = down().length
+      await sleep(3000)
+      return before > 0 && down().length === before
+    })
+    // More work for it must change nothing.
+    await trial.enqueue(numbered(100, 101))
+    const opening = down().length
+    const opened = last()
+    await until("the first probe", () => down().length > opening, 45)
+    const firstProbe = last() - opened
+    // Until shortly before the second is due: nothing.
+    await sleep(50_000)
+    expect(down().length === opening + 1, `${down().length - opening} requests in the first break and the second`)
+    up = true
+    await until("the second probe", () => down().length > opening + 1, 20)
+    const secondProbe = down()[opening + 1]!.at - down()[opening]!.at
+    await trial.settled(60)
+    for (const worker of workers) await worker.stop()
+    expect(opening <= 30, `${opening} requests before it opened`)
+    expect(firstProbe >= 29_500 && secondProbe >= 59_000, `probes after ${firstProbe} and ${secondProbe} ms`)
+    const { deliveries, duplicates } = trial.check()
+    return {
+      "requests until it opened": opening,
+      "probes after": `${(firstProbe / 1000).toFixed(1)} s, ${(secondProbe / 1000).toFixed(1)} s`,
+      deliveries,
+      duplicates
+    }
+  }
+}, {
+  name: "rate limit",
+  on: ["sqlite", "postgres"],
+  deaf: true,
+  idle: true,
+  run: async (trial) => {
+    trial.configure({ limited: { rateLimit: 5 }, free: {} })
+    await trial.migrate()
+    const workers = (trial.dialect === "postgres" ? ["w1", "w2", "w3", "w4"] : ["w1"])
+      .map((name) => trial.supervised(name))
+    await trial.enqueue(numbered(60))
+    await until("the endpoint without a limit", () => trial.receiver.to("free").length === 60)
+    const before = trial.receiver.to("limited").length
+    await trial.settled(60)
+    for (const worker of workers) await worker.stop()
+    const times = trial.receiver.to("limited").map(({ at }) => at)
+    const sixes = times.slice(5).map((at, index) => at - times[index]!)
+    const shortest = Math.min(...sixes)
+    const whole = times.at(-1)! - times[0]!
+    // What the sender spaces, processes and sockets may shift a little on the way.
+    expect(shortest >= 900, `six requests within ${shortest.toFixed(0)} ms`)
+    expect(whole < 2 * 59 * 200, `60 requests took ${whole.toFixed(0)} ms: the limit allows 11 800`)
+    const { deliveries, duplicates } = trial.check()
+    return {
+      requests: times.length,
+      "shortest time for six": `${shortest.toFixed(0)} ms`,
+      "in all": `${(whole / 1000).toFixed(1)} s`,
+      "sent when the unlimited one was done": before,
+      deliveries,
+      duplicates
+    }
+  }
+}, {
+  name: "order",
+  on: ["sqlite", "postgres"],
+  deaf: true,
+  idle: true,
+  run: async (trial) => {
+    const aggregates = 5
+    const each = 20
+    const aggregateOf = (n: number): number => n % aggregates
+    trial.configure({ ordered: { ordered: true } })
+    await trial.migrate()
+    const workers = (trial.dialect === "postgres" ? ["w1", "w2"] : ["w1"])
+      .map((name) => trial.supervised(name, { WEBHOOKS_SCHEDULE: "0s,6s,1s,1s" }))
+    const deaths: Array<Promise<number>> = []
+    const overlaps: Array<string> = []
+    const kill = ({ worker }: Arrival) => {
+      const victim = workers.map(({ current }) => current()).find((process) => process?.name === worker)
+      if (victim !== undefined) deaths.push(trial.kill(victim))
+    }
+    // The first of aggregate 0 fails twice; the eleventh of aggregate 1 kills its worker.
+    trial.receiver.answer(async (arrival) => {
+      const open = trial.receiver.open().filter((other) =>
+        other !== arrival && aggregateOf(other.n) === aggregateOf(arrival.n)
+      )
+      if (open.length > 0) overlaps.push(`${open.map(({ n }) => n).join()} and ${arrival.n}`)
+      const before = trial.receiver.arrivals.filter(({ n }) => n === arrival.n).length
+      if (arrival.n === aggregates && before <= 2) return 500
+      if (arrival.n === 1 + 10 * aggregates && deaths.length === 0) kill(arrival)
+      await sleep(5)
+      return 204
+    })
+    await trial.enqueue(numbered(aggregates * each, 1, (n) => ({ aggregateId: `o${aggregateOf(n)}` })))
+    const others = () => new Set(trial.receiver.arrivals.filter(({ n }) => aggregateOf(n) > 1).map(({ n }) => n)).size
+    const blocked = () => trial.receiver.arrivals.filter(({ n }) => aggregateOf(n) === 0)
+    await until("the second attempt of the one that fails", () => blocked().length >= 2)
+    const flowed = others()
+    await trial.settled()
+    for (const worker of workers) await worker.stop()
+    await Promise.all(deaths)
+    expect(deaths.length === 1, `${deaths.length} kills`)
+    expect(flowed === 3 * each, `only ${flowed} of ${3 * each} events of other aggregates came while one waited`)
+    expect(overlaps.length === 0, `two at once of one aggregate: ${overlaps.slice(0, 3).join("; ")}`)
+    for (let aggregate = 0; aggregate < aggregates; aggregate++) {
+      const order = trial.receiver.arrivals.map(({ n }) => n).filter((n) => aggregateOf(n) === aggregate)
+      expect(
+        order.every((n, index) => index === 0 || n >= order[index - 1]!),
+        `order of aggregate ${aggregate}: ${order}`
+      )
+    }
+    const { deliveries, duplicates, requests } = trial.check()
+    return { aggregates, deliveries, requests, duplicates, kills: deaths.length, "flowed past the blocked one": flowed }
+  }
+}]

@@ -1,0 +1,298 @@
+/** One run of a case: its database, its receiver, the programs that it starts, and what it has to answer for. */
+import { mkdtempSync, rmSync } from "node:fs"
+import { type AddressInfo, createServer } from "node:net"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { check, keyOf, type Ledger, makeLedger, type Verdict } from "./checker.js"
+import type { Database, Dialect } from "./databases.js"
+import * as Processes from "./processes.js"
+import { type Receiver, secret, startReceiver } from "./receiver.js"
+import { until } from "./waiting.js"
+
+/** What a case prints, in this order. */
+export type Figures = Readonly<Record<string, number | string>>
+
+export interface Case {
+  readonly name: string
+  /** The databases that it is run on. */
+  readonly on: ReadonlyArray<Dialect>
+  /** On PostgreSQL once more with polling off, so that a listener that has gone deaf shows. */
+  readonly deaf?: boolean | undefined
+  /** Waits more than it works: such cases run beside the others. */
+  readonly idle?: boolean | undefined
+  readonly run: (trial: Trial) => Promise<Figures>
+}
+
+/** An endpoint's settings beyond its id and URL. */
+export type EndpointSettings = Readonly<Record<string, unknown>>
+
+export interface Event {
+  readonly n: number
+  readonly type?: string
+  readonly id?: string
+  readonly aggregateId?: string
+  /** Characters of text to make it bigger. */
+  readonly padding?: number
+}
+
+/** What `POST /v1/events` answers. */
+export interface Answered {
+  readonly messages?: ReadonlyArray<{ readonly messageId: string; readonly duplicate: boolean }>
+  readonly error?: { readonly code: string; readonly message: string }
+}
+
+/** A running `serve`. */
+export interface Service {
+  readonly process: Processes.Running
+  /** The status of `/health/ready`; 0 without an answer. */
+  readonly ready: () => Promise<number>
+  /** Posts events; status 0 without an answer. */
+  readonly offer: (events: ReadonlyArray<Event>) => Promise<{ readonly status: number; readonly body: Answered }>
+  /** Posts events, which must be accepted; their message ids. */
+  readonly post: (events: ReadonlyArray<Event>) => Promise<ReadonlyArray<string>>
+}
+
+export class Trial {
+  readonly folder: string
+  /** A case may put another in its place. */
+  database: Database
+  readonly receiver: Receiver
+  readonly ledger: Ledger = makeLedger()
+  /** `WEBHOOKS_POLL` of the workers. */
+  readonly poll: string
+  private readonly cleanups: Array<() => Promise<unknown>> = []
+  private endpoints: ReadonlyArray<string> = []
+  private config = "{}"
+  private commands = 0
+
+  constructor(folder: string, database: Database, receiver: Receiver, poll: string) {
+    this.folder = folder
+    this.database = database
+    this.receiver = receiver
+    this.poll = poll
+  }
+
+  get dialect(): Dialect {
+    return this.database.dialect
+  }
+
+  /** Endpoints for every event, by their ids; each tells the receiver which worker is calling. */
+  configure(endpoints: Readonly<Record<string, EndpointSettings>>): void {
+    this.endpoints = Object.keys(endpoints)
+    this.config = JSON.stringify({
+      "*": Object.entries(endpoints).map(([id, settings]) => ({
+        id,
+        url: `${this.receiver.url}/${id}`,
+        secret,
+        headers: { "X-Worker": { env: "WORKER_NAME" } },
+        ...settings
+      }))
+    })
+  }
+
+  /** The environment of every program of this trial. */
+  env(more: Readonly<Record<string, string>> = {}): Record<string, string> {
+    return {
+      WEBHOOKS_CONFIG: this.config,
+      WEBHOOKS_EGRESS_ALLOW: "127.0.0.1",
+      WEBHOOKS_DATABASE_URL: this.database.url,
+      WEBHOOKS_LEASE: "2s",
+      WEBHOOKS_POLL: this.poll,
+      WEBHOOKS_LOG_LEVEL: "warning",
+      ...more
+    }
+  }
+
+  onEnd(cleanup: () => Promise<unknown>): void {
+    this.cleanups.unshift(cleanup)
+  }
+
+  /** Starts a program of the command line. */
+  start(
+    args: ReadonlyArray<string>,
+    options: Partial<Omit<Processes.StartOptions, "cwd">> & { readonly name?: string } = {}
+  ): Processes.Running {
+    const { env, name, ...rest } = options
+    return Processes.start(name ?? `${args[0] ?? "program"}-${++this.commands}`, args, {
+      cwd: this.folder,
+      env: this.env(env),
+      ...rest
+    })
+  }
+
+  worker(name: string, env: Readonly<Record<string, string>> = {}, preload?: ReadonlyArray<string>): Processes.Running {
+    return this.start(["worker"], { name, env, preload })
+  }
+
+  /** A worker that is started again whenever it was killed. */
+  supervised(
+    name: string,
+    env: Readonly<Record<string, string>> = {},
+    preload?: ReadonlyArray<string>
+  ): Processes.Supervised {
+    return Processes.supervise(name, (each) => this.worker(each, env, preload))
+  }
+
+  /** Starts the HTTP service with its worker, and waits until it is ready. */
+  async serve(name: string, env: Readonly<Record<string, string>> = {}): Promise<Service> {
+    const port = await freePort()
+    const process = this.start(["serve", "--port", String(port)], { name, env })
+    const url = `http://127.0.0.1:${port}`
+    const ready = async () => {
+      try {
+        return (await fetch(`${url}/health/ready`)).status
+      } catch {
+        return 0
+      }
+    }
+    await until(() => `${name} is ready: ${process.err().slice(-500)}`, async () => await ready() === 200, 30)
+    const offer: Service["offer"] = async (events) => {
+      try {
+        const response = await fetch(`${url}/v1/events`, {
+          method: "POST",
+          headers: { "content-type": "application/json" },
+          body: JSON.stringify(events.map(wire))
+        })
+        return { status: response.status, body: await response.json() as Answered }
+      } catch {
+        return { status: 0, body: {} }
+      }
+    }
+    const post: Service["post"] = async (events) => {
+      const { body, status } = await offer(events)
+      if (status !== 202) throw new Error(`POST /v1/events answered ${status} ${JSON.stringify(body)}`)
+      return (body.messages ?? []).map(({ messageId }) => messageId)
+    }
+    return { process, ready, offer, post }
+  }
+
+  /** Runs a program of the command line to its end, which must be 0. */
+  async cli(args: ReadonlyArray<string>, input?: string): Promise<string> {
+    const { code, err, out, signal } = await this.start(args, { input }).ended
+    if (code !== 0) throw new Error(`${args.join(" ")} ended with ${code ?? signal}: ${(err + out).slice(-1000)}`)
+    return out
+  }
+
+  migrate(): Promise<string> {
+    return this.cli(["migrate"])
+  }
+
+  /** Takes down that events are handed over. */
+  handOver(events: ReadonlyArray<Event>): void {
+    for (const { n } of events) this.ledger.enqueued.add(n)
+  }
+
+  /** Takes down that the system has answered for an event. */
+  acknowledge(id: string): void {
+    this.ledger.acknowledged.add(id)
+  }
+
+  /** Enqueues through the command line, and takes down what it acknowledges. */
+  async enqueue(events: ReadonlyArray<Event>, env: Readonly<Record<string, string>> = {}): Promise<void> {
+    this.handOver(events)
+    const { code, err, out, signal } = await this.start(["enqueue", "--json"], { input: lines(events), env }).ended
+    const answered = parse(out)
+    for (const { messageId } of answered) if (typeof messageId === "string") this.acknowledge(messageId)
+    if (code !== 0) throw new Error(`enqueue ended with ${code ?? signal}: ${err.slice(-1000)}`)
+    if (answered.length !== events.length) throw new Error(`enqueue answered ${answered.length} of ${events.length}`)
+  }
+
+  /** Waits until the database says that every delivery has ended. */
+  async settled(seconds = 60): Promise<void> {
+    let pending = NaN
+    await until(
+      () => `all deliveries ended (${pending} are pending)`,
+      async () => {
+        pending = await this.database.count("SELECT count(*) AS n FROM webhook_deliveries WHERE state = 'pending'")
+        return pending === 0
+      },
+      seconds
+    )
+  }
+
+  /** SIGKILL now; what the worker had under way is taken down as soon as it is dead. Called by the receiver, with a request open. */
+  async kill(worker: Processes.Running): Promise<number> {
+    worker.signal("SIGKILL")
+    await worker.ended
+    const rows = await this.database.query(
+      "SELECT message_id, endpoint_id FROM webhook_deliveries WHERE state = 'pending' AND lane = 'leased'"
+    )
+    const unsettled = new Set(rows.map((row) => `${String(row.endpoint_id)}/${String(row.message_id)}`))
+    const under = this.receiver.arrivals.filter((arrival) =>
+      arrival.worker === worker.name && unsettled.has(keyOf(arrival))
+    )
+    for (const arrival of under) {
+      this.ledger.inFlight.set(keyOf(arrival), (this.ledger.inFlight.get(keyOf(arrival)) ?? 0) + 1)
+    }
+    return under.length
+  }
+
+  /** Everything that must hold after any run, at all endpoints or at those that are named. */
+  check(endpoints = this.endpoints): Verdict {
+    return check(
+      this.ledger,
+      endpoints,
+      this.receiver.arrivals.filter(({ endpoint }) => endpoints === this.endpoints || endpoints.includes(endpoint))
+    )
+  }
+
+  async close(): Promise<void> {
+    for (const cleanup of this.cleanups) await cleanup()
+  }
+}
+
+/** Runs a case once; the figures that it gave. */
+export const attempt = async (
+  { run }: Case,
+  makeDatabase: (folder: string) => Promise<Database>,
+  poll: string
+): Promise<Figures> => {
+  const folder = mkdtempSync(join(tmpdir(), "effect-webhooks-faults-"))
+  const receiver = await startReceiver()
+  const trial = new Trial(folder, await makeDatabase(folder), receiver, poll)
+  try {
+    return await run(trial)
+  } finally {
+    await Processes.killAll(folder)
+    await trial.close()
+    await receiver.close()
+    if (process.env.FAULTS_KEEP === undefined) rmSync(folder, { recursive: true, force: true })
+    else process.stderr.write(`kept: ${folder}\n`)
+  }
+}
+
+/** Events with the numbers `from` to `from + count - 1`. */
+export const numbered = (count: number, from = 1, more: (n: number) => Omit<Event, "n"> = () => ({})): Array<Event> =>
+  Array.from({ length: count }, (_, index) => ({ n: from + index, ...more(from + index) }))
+
+/** Events as `enqueue` reads them. */
+export const lines = (events: ReadonlyArray<Event>): string =>
+  events.map((event) => `${JSON.stringify(wire(event))}\n`).join("")
+
+/** One event as `enqueue` and the HTTP API read it. */
+export const wire = ({ aggregateId, id, n, padding, type }: Event): object => ({
+  type: type ?? "OrderCreated",
+  data: { n, ...(padding === undefined ? {} : { padding: "x".repeat(padding) }) },
+  ...(aggregateId === undefined ? {} : { aggregate_id: aggregateId }),
+  ...(id === undefined ? {} : { id })
+})
+
+export const parse = (text: string): ReadonlyArray<Readonly<Record<string, unknown>>> =>
+  text.split("\n").filter((line) => line !== "").map((line) => JSON.parse(line) as Record<string, unknown>)
+
+/** Fails the case unless it holds. */
+export const expect = (holds: boolean, otherwise: string): void => {
+  if (!holds) throw new Error(otherwise)
+}
+
+// --- internal
+
+const freePort = (): Promise<number> =>
+  new Promise((resolve, reject) => {
+    const server = createServer()
+    server.on("error", reject)
+    server.listen(0, "127.0.0.1", () => {
+      const { port } = server.address() as AddressInfo
+      server.close(() => resolve(port))
+    })
+  })

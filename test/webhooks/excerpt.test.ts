@@ -1,0 +1,216 @@
+import { describe, expect, it } from "@effect/vitest"
+import * as FastCheck from "effect/FastCheck"
+import * as Redacted from "effect/Redacted"
+import * as Excerpt from "../../src/webhooks/internal/excerpt.js"
+import { requestSecrets } from "../../src/webhooks/internal/requestSecrets.js"
+
+const excerpt = (body: string | Uint8Array, secrets: ReadonlyArray<string> = []) =>
+  Excerpt.make(typeof body === "string" ? Buffer.from(body) : body, () => secrets)
+
+/** The windows of 8 characters that a text has, or the text itself if it is shorter. */
+const windows = (text: string): ReadonlyArray<string> =>
+  Array.from({ length: Math.max(1, text.length - 7) }, (_, at) => text.slice(at, at + 8))
+
+const leaks = (shown: string | undefined, secret: string): ReadonlyArray<string> =>
+  windows(secret.toLowerCase()).filter((part) => shown?.toLowerCase().includes(part))
+
+const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+const bare = secret.slice(6)
+const key = Buffer.from(bare, "base64")
+
+describe("what is shown", () => {
+  it("nothing of an empty body, or of one that says nothing", () => {
+    for (const body of ["", " \r\n\t", "\u0000\u200b\u202e", "\ufeff"]) expect(excerpt(body)).toBeUndefined()
+  })
+
+  it("text as it is", () => {
+    expect(excerpt("{\"error\": \"größer 🎉\"}")).toBe("{\"error\": \"größer 🎉\"}")
+  })
+
+  it("line breaks and tabs as spaces; controls, escapes, bidirectional and invisible characters not at all", () => {
+    expect(excerpt("a\r\nb\nc\td\u2028e")).toBe("a b c d e")
+    const hidden =
+      "\u0000\u0007\u001b\u007f\u0080\u009f\u00ad\u061c\u115f\u200b\u200d\u200e\u202e\u2066\ufe0f\ufeff\u{e0041}"
+    expect(excerpt(`a${hidden}b`)).toBe("ab")
+  })
+
+  it("what is no UTF-8 as U+FFFD", () => {
+    expect(excerpt(Buffer.from([0x61, 0xff, 0xc3, 0x62]))).toBe("a\ufffd\ufffdb")
+  })
+
+  it("at most 1 000 characters, no half of a pair, no half of a mark", () => {
+    expect(excerpt("x".repeat(20_000))).toBe("x".repeat(1000))
+    expect(excerpt(`${"x".repeat(999)}🎉`)).toBe(`${"x".repeat(999)}\ufffd`)
+    expect(excerpt(`${"x".repeat(990)}${bare}`, [secret])).toBe(`${"x".repeat(990)}[redacted]`)
+    expect(excerpt(`${"x".repeat(991)}${bare}`, [secret])).toBe("x".repeat(991))
+  })
+
+  it("for any bytes: bounded, without a character that acts or hides, and well-formed", () => {
+    const bytes = FastCheck.oneof(
+      FastCheck.uint8Array({ maxLength: 3000, size: "max" }),
+      FastCheck.string({ unit: "binary", maxLength: 2000, size: "max" }).map((text) => Buffer.from(text))
+    )
+    FastCheck.assert(
+      FastCheck.property(bytes, (body) => {
+        const shown = excerpt(body)
+        if (shown === undefined) return
+        expect(shown.length).toBeLessThanOrEqual(1000)
+        expect(shown).not.toMatch(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/u)
+      }),
+      { numRuns: 300 }
+    )
+  })
+
+  it("printable text without secrets stays as it is", () => {
+    const text = FastCheck.string({ minLength: 1, maxLength: 1000, size: "max" }).filter((text) => text.trim() !== "")
+    FastCheck.assert(
+      FastCheck.property(text, (body) => {
+        expect(excerpt(body, requestSecrets(endpoint({ secret }), [], body.length))).toBe(body)
+      }),
+      { numRuns: 300 }
+    )
+  })
+})
+
+interface Given {
+  readonly secret?: string
+  readonly headers?: Readonly<Record<string, string>>
+  readonly url?: string
+}
+
+const endpoint = ({ headers = {}, secret, url = "https://a.example.com/in" }: Given) => ({
+  url,
+  secrets: secret === undefined ? [] : [{ value: Redacted.make(secret), expiresAt: undefined }],
+  headers: Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, Redacted.make(value)]))
+})
+
+/** The excerpt of a body as the answer of an endpoint. */
+const answer = (body: string | Uint8Array, given: Given, signatures: ReadonlyArray<string> = []) =>
+  Excerpt.make(
+    typeof body === "string" ? Buffer.from(body) : body,
+    (length) => requestSecrets(endpoint(given), signatures, length)
+  )
+
+describe("secrets of the request", () => {
+  it.each([
+    ["as it is", secret],
+    ["without its prefix", bare],
+    ["in capitals", secret.toUpperCase()],
+    ["as hex of its bytes", key.toString("hex")],
+    ["as hex in capitals", key.toString("hex").toUpperCase()],
+    ["as hex of its text", Buffer.from(secret).toString("hex")],
+    ["as base64 of its text", Buffer.from(secret).toString("base64")],
+    ["as base64url", Buffer.from(secret).toString("base64url")],
+    ["as the raw bytes", key],
+    ["escaped for a URL", encodeURIComponent(secret)],
+    ["with controls between", [...secret].join("\u0000")],
+    ["with invisible characters between", [...secret].join("\u200b")],
+    ["as UTF-16", Buffer.from(secret, "utf16le")]
+  ])("the signing secret %s", (_, echoed) => {
+    const body = Buffer.concat([Buffer.from("bad secret <"), Buffer.from(echoed), Buffer.from("> given")])
+    expect(answer(body, { secret })).toBe("bad secret <[redacted]> given")
+  })
+
+  it("eight characters of it suffice, seven are no secret", () => {
+    for (let at = 0; at + 8 <= secret.length; at++) {
+      expect(answer(`x ${secret.slice(at, at + 8)} y`, { secret })).toBe("x [redacted] y")
+      expect(answer(`x ${secret.slice(at, at + 7)} y`, { secret })).toBe(`x ${secret.slice(at, at + 7)} y`)
+    }
+  })
+
+  it("a secret that decodes to text, as that text; one with slashes as JSON and PHP escape it", () => {
+    const text = "correct horse battery staple"
+    expect(answer(`key: ${text}!`, { secret: `whsec_${Buffer.from(text).toString("base64")}` })).toBe(
+      "key: [redacted]!"
+    )
+    const slashes = `whsec_${"/+".repeat(16)}`
+    expect(answer(`{"k":"${slashes.replaceAll("/", "\\/")}"}`, { secret: slashes })).toBe("{\"k\":\"[redacted]\"}")
+    expect(answer(slashes.replaceAll("/", "_").replaceAll("+", "-"), { secret: slashes })).toBe("[redacted]")
+  })
+
+  it("a short secret as a whole, in a short answer too", () => {
+    expect(answer("the pin is 1234.", { secret: "1234" })).toBe("the pin is [redacted].")
+    expect(answer("1234", { secret: "1234" })).toBe("[redacted]")
+    expect(answer("12", { secret: "1234" })).toBe("12")
+  })
+
+  it("header values, the credential alone, and what Basic holds; of other short values nothing", () => {
+    const headers = {
+      Authorization: `Basic ${Buffer.from("service-user:pa55 w0rd").toString("base64")}`,
+      "X-Token": "Bearer abcdef",
+      "X-Debug": "true"
+    }
+    expect(answer(`got ${headers.Authorization}`, { headers })).toBe("got [redacted]")
+    expect(answer("no user service-user", { headers })).toBe("no user [redacted]")
+    expect(answer("wrong: pa55 w0rd", { headers })).toBe("wrong: [redacted]")
+    expect(answer("token ABCDEF expired", { headers })).toBe("token [redacted] expired")
+    expect(answer("{\"ok\":true}", { headers })).toBe("{\"ok\":true}")
+  })
+
+  it("the query and the userinfo of the URL, as they are and unescaped; not host and path", () => {
+    const url = "https://user:p%40ssw0rd@hooks.example.com/services/in?token=a%2Fbcdefghi&v=2"
+    expect(answer("token=a%2Fbcdefghi&v=2", { url })).toBe("[redacted]")
+    expect(answer("bad token a/bcdefghi", { url })).toBe("bad token [redacted]")
+    expect(answer("wrong password p@ssw0rd", { url })).toBe("wrong password [redacted]")
+    expect(answer("no /services/in at hooks.example.com, v=2", { url })).toBe(
+      "no /services/in at hooks.example.com, v=2"
+    )
+  })
+
+  it("the signatures that were sent, each alone too", () => {
+    const one = Buffer.alloc(32, 0x3f).toString("base64")
+    const two = Buffer.alloc(32, 0xfb).toString("base64")
+    const hex = "0123456789abcdef".repeat(4)
+    const signatures = [`v1,${one} v1,${two}`, hex]
+    for (
+      const echoed of [
+        one,
+        two,
+        two.replaceAll("+", "-").replaceAll("/", "_"),
+        Buffer.alloc(32, 0xfb).toString("hex"),
+        hex
+      ]
+    ) {
+      expect(answer(`got ${echoed}`, {}, signatures)).toBe("got [redacted]")
+    }
+  })
+
+  it("a secret at the cut, wherever it begins, leaks nothing", () => {
+    for (const size of [1000, 8192]) {
+      for (let at = size - secret.length - 10; at < size + 2; at++) {
+        const shown = answer(`${"x".repeat(at)}${secret}${"y".repeat(20_000)}`, { secret })
+        expect([at, leaks(shown, secret)]).toEqual([at, []])
+      }
+    }
+  })
+
+  it("nor where the reading ends, when what comes before was masked", () => {
+    const headers = { "X-Long": "0123456789".repeat(750) }
+    const body = `${headers["X-Long"]}${"x".repeat(8192 - 7500 - 7)}${secret}${"y".repeat(9000)}`
+    expect(answer(body, { secret, headers })).toBe(`[redacted]${"x".repeat(685)}`)
+  })
+
+  const printable = FastCheck.string({ minLength: 8, maxLength: 80 })
+  const form = FastCheck.constantFrom<(text: string) => string>(
+    (text) => text,
+    (text) => Buffer.from(text).toString("hex"),
+    (text) => Buffer.from(text).toString("base64"),
+    (text) => JSON.stringify(text).slice(1, -1),
+    (text) => encodeURIComponent(text)
+  )
+  const noise = FastCheck.string({ unit: "grapheme", maxLength: 1500, size: "max" })
+
+  it("for any secret, in any form, anywhere: no window of it remains", () => {
+    let masked = 0
+    FastCheck.assert(
+      FastCheck.property(printable, form, noise, noise, FastCheck.boolean(), (text, form, before, after, inHeader) => {
+        const echoed = form(text)
+        const shown = answer(`${before}${echoed}${after}`, inHeader ? { headers: { "x-key": text } } : { secret: text })
+        if (shown?.includes(Excerpt.mark)) masked++
+        expect(leaks(shown, echoed)).toEqual([])
+      }),
+      { numRuns: 500 }
+    )
+    expect(masked).toBeGreaterThan(200)
+  })
+})
