@@ -15,10 +15,11 @@ describe("README", () => {
   })
 
   it("shows the examples that are compiled and run here", () => {
-    const [naive, program, retries, ...others] = blocks("ts")
+    const [naive, program, outbox, retries, ...others] = blocks("ts")
     const file = (name: string) => readFileSync(`test/examples/${name}`, "utf8")
     for (const line of naive!.trim().split("\n")) expect(file("naive.ts")).toContain(line)
     expect(program).toBe(file("program.ts"))
+    expect(outbox).toBe(file("outbox.ts"))
     expect(retries).toBe(file("retries.test.ts"))
     expect(others).toEqual([])
   })

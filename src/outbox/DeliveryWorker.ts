@@ -10,10 +10,11 @@ import type * as Scope from "effect/Scope"
 import { defaults } from "../Defaults.js"
 import * as DurationText from "../DurationText.js"
 import * as Circuit from "../http/Circuit.js"
+import type { ResilientHttpClient } from "../http/ResilientHttpClient.js"
 import { Endpoints } from "../webhooks/Endpoints.js"
-import { WebhookSender } from "../webhooks/WebhookSender.js"
-import { Deliveries } from "./Deliveries.js"
-import { EndpointHealth } from "./EndpointHealth.js"
+import * as WebhookSender from "../webhooks/WebhookSender.js"
+import * as Deliveries from "./Deliveries.js"
+import * as EndpointHealth from "./EndpointHealth.js"
 import * as Listening from "./internal/listening.js"
 import { disabling } from "./internal/settling.js"
 import * as WorkerLock from "./internal/workerLock.js"
@@ -64,7 +65,12 @@ export const make = (
 ): Effect.Effect<
   DeliveryWorker["Type"],
   OutboxUnavailable | WorkerLock.WorkerAlreadyRunning,
-  Deliveries | EndpointHealth | Endpoints | OutboxSchema | Scope.Scope | WebhookSender
+  | Deliveries.Deliveries
+  | EndpointHealth.EndpointHealth
+  | Endpoints
+  | OutboxSchema
+  | Scope.Scope
+  | WebhookSender.WebhookSender
 > =>
   Effect.gen(function*() {
     const store = yield* OutboxSchema
@@ -78,9 +84,9 @@ export const make = (
       store,
       lock,
       endpoints: yield* Endpoints,
-      sender: yield* WebhookSender,
-      deliveries: yield* Deliveries,
-      health: yield* EndpointHealth
+      sender: yield* WebhookSender.WebhookSender,
+      deliveries: yield* Deliveries.Deliveries,
+      health: yield* EndpointHealth.EndpointHealth
     }, {
       concurrency,
       endpointConcurrency: Math.max(1, options.endpointConcurrency ?? defaults.keyConcurrency),
@@ -97,11 +103,27 @@ export const make = (
     return working
   }).pipe(Effect.annotateLogs({ package: "effect-webhooks", module: "DeliveryWorker" }))
 
-/** A worker as a layer, with what it is doing as a service. */
-export const layer = (options: Options = {}) => Layer.scoped(DeliveryWorker, make(options))
+/** A worker with what it is doing as a service, over the parts that the program has. */
+export const layer = (
+  options: Options = {}
+): Layer.Layer<
+  DeliveryWorker,
+  OutboxUnavailable | WorkerLock.WorkerAlreadyRunning,
+  Deliveries.Deliveries | EndpointHealth.EndpointHealth | Endpoints | OutboxSchema | WebhookSender.WebhookSender
+> => Layer.scoped(DeliveryWorker, make(options))
 
-/** A worker in the background, for who wants nothing of it but its work. */
-export const worker = (options: Options = {}) => Layer.scopedDiscard(make(options))
+/** A worker in the background, for a program that wants nothing of it but its work. */
+export const worker = (
+  options: Options = {}
+): Layer.Layer<
+  never,
+  OutboxUnavailable | WorkerLock.WorkerAlreadyRunning,
+  Endpoints | OutboxSchema | ResilientHttpClient
+> =>
+  Layer.scopedDiscard(make(options)).pipe(
+    Layer.provide(Layer.merge(Deliveries.layer, EndpointHealth.layer)),
+    Layer.provide(WebhookSender.layer())
+  )
 
 // --- internal
 

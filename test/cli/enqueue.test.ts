@@ -117,8 +117,9 @@ describe.concurrent("a stop", () => {
     writeFileSync(join(folder, "unread"), lines(5000))
     const ended = await shell("$cli enqueue --json unread | head -1; exit ${PIPESTATUS[0]}", environment(database.url))
     expect(ended).toMatchObject({ code: 1, out: "{\"messageId\":\"m0\",\"duplicate\":false,\"deliveries\":1}\n" })
-    const [, line] = /^stopped \(nobody reads standard output\): nothing that comes after event (\d+)/.exec(ended.err) ??
-      []
+    const [, line] =
+      /^stopped \(nobody reads standard output\): nothing that comes after event (\d+)/.exec(ended.err) ??
+        []
     expect((await messageIds(database)).length).toBe(Number(line))
   })
 
@@ -134,7 +135,9 @@ describe.concurrent("a stop", () => {
     expect(err).toContain(
       "stopped (an error, see below): nothing that comes after event 1 (line 1) was stored, except perhaps lines 3 to 3"
     )
-    expect(err).toMatch(/\neffect-webhooks: the database at 127\.0\.0\.1:\d+ is not migrated; run `effect-webhooks migrate` \(42P01\)\n$/)
+    expect(err).toMatch(
+      /\neffect-webhooks: the database at 127\.0\.0\.1:\d+ is not migrated; run `effect-webhooks migrate` \(42P01\)\n$/
+    )
   })
 })
 

@@ -102,7 +102,8 @@ describe.concurrent("serve", () => {
     expect(ended).toMatchObject({
       code: 1,
       out: "",
-      err: `effect-webhooks: cannot listen on 127.0.0.1:${port}: another program listens there already; choose another port\n`
+      err:
+        `effect-webhooks: cannot listen on 127.0.0.1:${port}: another program listens there already; choose another port\n`
     })
   })
 

@@ -144,7 +144,11 @@ describe.concurrent("one clear line", () => {
     for (const args of [["stats"], ["deliveries", "list"], ["endpoints", "list"], ["purge"]]) {
       expect(await line(args, env)).toMatch(/^the database .* is not migrated; run `effect-webhooks migrate`$/)
     }
-    expect(await run(["migrate", "--json"], { env })).toMatchObject({ code: 0, out: "{\"from\":0,\"to\":1}\n", err: "" })
+    expect(await run(["migrate", "--json"], { env })).toMatchObject({
+      code: 0,
+      out: "{\"from\":0,\"to\":1}\n",
+      err: ""
+    })
     expect(await run(["migrate"], { env })).toMatchObject({ code: 0, out: expect.stringContaining("is up to date") })
     expect(await run(["stats"], { env })).toMatchObject({ code: 0 })
   }, 60_000)
@@ -182,7 +186,10 @@ describe.concurrent("one clear line", () => {
 
   it("says that the database is read-only", async () => {
     const database = await fresh("postgres")
-    await query(database, `ALTER DATABASE ${new URL(database.url).pathname.slice(1)} SET default_transaction_read_only = on`)
+    await query(
+      database,
+      `ALTER DATABASE ${new URL(database.url).pathname.slice(1)} SET default_transaction_read_only = on`
+    )
     expect(await line(["migrate"], environment(database.url))).toMatch(
       /^the database at 127\.0\.0\.1:\d+ is read-only; check the permissions .* \(25006\)$/
     )
@@ -190,14 +197,24 @@ describe.concurrent("one clear line", () => {
 
   it.each([
     ["@effect/sql", "file:x.db", "this command needs packages that are not installed: npm install @effect/sql "],
-    ["@effect/sql-sqlite-node", "file:x.db", "an SQLite file needs a package that is not installed: npm install @effect/sql-sqlite-node "],
-    ["@effect/sql-pg", "postgres://h/x", "a PostgreSQL database needs a package that is not installed: npm install @effect/sql-pg "]
+    [
+      "@effect/sql-sqlite-node",
+      "file:x.db",
+      "an SQLite file needs a package that is not installed: npm install @effect/sql-sqlite-node "
+    ],
+    [
+      "@effect/sql-pg",
+      "postgres://h/x",
+      "a PostgreSQL database needs a package that is not installed: npm install @effect/sql-pg "
+    ]
   ])("says that %s is not installed", async (name, url, text) => {
     const hooks = `export const resolve = (specifier, context, next) => {
       if (specifier !== ${JSON.stringify(name)} && !specifier.startsWith(${JSON.stringify(`${name}/`)})) {
         return next(specifier, context)
       }
-      throw Object.assign(new Error("Cannot find package '" + ${JSON.stringify(name)} + "' imported from here"), { code: "ERR_MODULE_NOT_FOUND" })
+      throw Object.assign(new Error("Cannot find package '" + ${
+      JSON.stringify(name)
+    } + "' imported from here"), { code: "ERR_MODULE_NOT_FOUND" })
     }`
     const register = `import { register } from "node:module"; register(${
       JSON.stringify(`data:text/javascript,${encodeURIComponent(hooks)}`)

@@ -80,7 +80,8 @@ const perform = async ({ name, run }: Run): Promise<void> => {
     process.stdout.write(`ok    ${name.padEnd(38)} ${seconds()}  ${figures}\n`)
   } catch (error) {
     failed.push(name)
-    const text = error instanceof Error ? (error.stack ?? error.message) : String(error)
+    const { cause, message } = error instanceof Error ? error : new Error(String(error))
+    const text = cause instanceof Error ? `${cause.stack ?? cause.message}\n${message}` : message
     process.stdout.write(`FAIL  ${name.padEnd(38)} ${seconds()}  ${text.replaceAll("\n", "\n      ")}\n`)
   }
 }

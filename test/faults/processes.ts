@@ -1,6 +1,5 @@
 /** Programs under test, each a process of its own that can be killed, frozen and restarted. */
 import { type ChildProcess, spawn } from "node:child_process"
-import { createWriteStream } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { until } from "./waiting.js"
 
@@ -58,14 +57,10 @@ export const start = (name: string, args: ReadonlyArray<string>, options: StartO
   )
   let out = ""
   let err = ""
-  const log = createWriteStream(`${options.cwd}/${name}.log`)
   child.stdout.setEncoding("utf8").on("data", (text: string) => (out += text))
   child.stderr.setEncoding("utf8").on("data", (text: string) => {
     // A program that complains without end must not fill this one.
-    if (err.length < 1_000_000) {
-      err += text
-      log.write(text)
-    }
+    if (err.length < 1_000_000) err += text
   })
   child.stdin.on("error", () => undefined)
   child.stdin.end(options.input ?? "")
@@ -81,7 +76,6 @@ export const start = (name: string, args: ReadonlyArray<string>, options: StartO
       child.on("error", reject)
       child.on("close", (code, signal) => {
         running.delete(self)
-        log.end()
         resolve({ code, signal, out, err })
       })
     }),

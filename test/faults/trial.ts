@@ -63,7 +63,7 @@ export class Trial {
   private readonly cleanups: Array<() => Promise<unknown>> = []
   private endpoints: ReadonlyArray<string> = []
   private config = "{}"
-  private commands = 0
+  private readonly processes: Array<Processes.Running> = []
 
   constructor(folder: string, database: Database, receiver: Receiver, poll: string) {
     this.folder = folder
@@ -113,11 +113,13 @@ export class Trial {
     options: Partial<Omit<Processes.StartOptions, "cwd">> & { readonly name?: string } = {}
   ): Processes.Running {
     const { env, name, ...rest } = options
-    return Processes.start(name ?? `${args[0] ?? "program"}-${++this.commands}`, args, {
+    const process = Processes.start(name ?? `${args[0] ?? "program"}-${this.processes.length + 1}`, args, {
       cwd: this.folder,
       env: this.env(env),
       ...rest
     })
+    this.processes.push(process)
+    return process
   }
 
   worker(name: string, env: Readonly<Record<string, string>> = {}, preload?: ReadonlyArray<string>): Processes.Running {
@@ -236,6 +238,12 @@ export class Trial {
     )
   }
 
+  /** The last words of the programs that wrote any. */
+  said(): string {
+    return this.processes.filter((process) => process.err() !== "").slice(-8)
+      .map((process) => `${process.name}: ${process.err().trim().slice(-700)}`).join("\n")
+  }
+
   async close(): Promise<void> {
     for (const cleanup of this.cleanups) await cleanup()
   }
@@ -252,12 +260,13 @@ export const attempt = async (
   const trial = new Trial(folder, await makeDatabase(folder), receiver, poll)
   try {
     return await run(trial)
+  } catch (error) {
+    throw new Error(trial.said(), { cause: error })
   } finally {
     await Processes.killAll(folder)
     await trial.close()
     await receiver.close()
-    if (process.env.FAULTS_KEEP === undefined) rmSync(folder, { recursive: true, force: true })
-    else process.stderr.write(`kept: ${folder}\n`)
+    rmSync(folder, { recursive: true, force: true, maxRetries: 5 })
   }
 }
 

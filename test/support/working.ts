@@ -101,7 +101,9 @@ export interface Setup {
 }
 
 /** Everything but the worker, over the receiver in context. */
-const parts = ({ chance = 0, client, database = OutboxSchema.layerTest, directory, endpoints: all = { a: {} } }: Setup) =>
+const parts = (
+  { chance = 0, client, database = OutboxSchema.layerTest, directory, endpoints: all = { a: {} } }: Setup
+) =>
   Outbox.layer().pipe(
     Layer.provideMerge(Layer.mergeAll(Deliveries.layer, EndpointHealth.layer)),
     Layer.provideMerge(WebhookSender.layer()),

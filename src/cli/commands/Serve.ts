@@ -42,7 +42,7 @@ export const run = (options: Options): Effect.Effect<number, CliError.CliError> 
       ).pipe(Effect.mapError((error) =>
         error._tag === "ListenFailed" ? CliError.failed(visible(error.message)) : CliError.usage(visible(error.message))
       ))
-      yield* within(both, DeliveryWorker.worker(outbox.worker)).pipe(
+      yield* within(both, DeliveryWorker.layer(outbox.worker)).pipe(
         Effect.catchTag("WorkerAlreadyRunning", (error) =>
           Effect.fail(CliError.failed(visible(error.message))))
       )

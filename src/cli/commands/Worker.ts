@@ -23,7 +23,7 @@ export const run = (options: Options): Effect.Effect<number, CliError.CliError> 
   Database.run({ ...options, migrate: true, logLevel: LogLevel.Info }, ({ outbox }) =>
     Effect.gen(function*() {
       const signal = yield* Signals.awaited
-      yield* Layer.build(DeliveryWorker.worker(outbox.worker)).pipe(
+      yield* Layer.build(DeliveryWorker.layer(outbox.worker)).pipe(
         Effect.catchTag("WorkerAlreadyRunning", (error) => Effect.fail(CliError.failed(visible(error.message))))
       )
       // Whether anybody reads it is nothing to the worker.

@@ -56,13 +56,8 @@ export const make = (options: Options): Effect.Effect<(app: HttpApp.Default<unkn
       if (target === undefined) return Effect.fail(badTarget)
       const refused = refuse(request, target, route)
       if (refused !== undefined) return Effect.fail(refused)
-      const routed = Effect.provideService(
-        app,
-        HttpServerRequest.HttpServerRequest,
-        request.modify({ url: target.url })
-      )
-      return isHealth(route) ? routed : Effect.flatMap(
-        bounded(routed),
+      return isHealth(route) ? app : Effect.flatMap(
+        bounded(app),
         Option.match({
           onNone: () => Effect.fail(tooMany),
           onSome: (response) => Effect.succeed(response)

@@ -27,15 +27,13 @@ export const parse = (target: string): Target | undefined => {
   } catch {
     return undefined
   }
-  return { path, query: query ?? "", url: local }
+  return { path, query: query ?? "" }
 }
 
 /** Where a request wants to go. */
 export interface Target {
   readonly path: string
   readonly query: string
-  /** Both, as the router takes it. */
-  readonly url: string
 }
 
 /** The route of a path, if there is one. */

@@ -44,6 +44,11 @@ export const find = (text: string): Loss | undefined => {
         if (frame !== undefined && typeof frame.at === "number") frame.at++
         else if (frame !== undefined) frame.expectsKey = true
         break
+      // Most of what else there may be, and dear to the pattern below.
+      case " ":
+      case "\n":
+      case ":":
+        break
       default: {
         number.lastIndex = at
         const literal = number.exec(text)?.[0]
