@@ -2,7 +2,6 @@
  * What the help texts of all commands are made of.
  */
 import { defaults } from "../Defaults.js"
-import { fallback as databaseFallback } from "./DatabaseUrl.js"
 
 /** Every variable: what it is, and what holds without it. */
 export const variables: Readonly<Record<string, readonly [text: string, fallback: string]>> = {
@@ -19,7 +18,7 @@ export const variables: Readonly<Record<string, readonly [text: string, fallback
     "all trace debug info warning error fatal none; logs go to stderr",
     "none; serve and worker: info"
   ],
-  WEBHOOKS_DATABASE_URL: ["the outbox: file:PATH or postgres://USER:PASSWORD@HOST:PORT/DATABASE", databaseFallback],
+  WEBHOOKS_DATABASE_URL: ["the outbox: file:PATH or postgres://USER:PASSWORD@HOST:PORT/DATABASE", "file:./webhooks.db"],
   WEBHOOKS_API_TOKEN: ["tokens of the HTTP API, separated by spaces or commas; 16 characters or more each", "none"],
   WEBHOOKS_SCHEDULE: [
     "waits before the attempts of a stored delivery, comma-separated, the first included",

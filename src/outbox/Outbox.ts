@@ -12,7 +12,7 @@ import type * as Scope from "effect/Scope"
 import * as Metrics from "../Metrics.js"
 import { Endpoints } from "../webhooks/Endpoints.js"
 import * as Message from "../webhooks/Message.js"
-import type { InvalidEvent, UnserializableEvent, WebhookEvent } from "../webhooks/WebhookEvent.js"
+import { InvalidEvent, type UnserializableEvent, type WebhookEvent } from "../webhooks/WebhookEvent.js"
 import * as Batching from "./internal/batching.js"
 import * as Enqueueing from "./internal/enqueueing.js"
 import { OutboxUnavailable } from "./OutboxError.js"
@@ -84,6 +84,13 @@ export const make = (
         if (idempotencyKey !== undefined && !/^[!-~]{1,255}$/.test(idempotencyKey)) {
           return yield* new InvalidIdempotencyKey()
         }
+        // PostgreSQL can't hold these as text, and what one back end takes the other must take.
+        if (/[\0\p{Cs}]/u.test(event.aggregateId ?? "")) {
+          return yield* new InvalidEvent({
+            path: "aggregate_id",
+            problem: "contains NUL or half a character, which a database can't keep"
+          })
+        }
         const wanting = yield* endpoints.matching(event)
         // An event that nobody wants is kept, too: it may come a second time.
         const formats = wanting.length === 0 ? ["event" as const] : wanting.map((endpoint) => endpoint.format)
@@ -124,7 +131,9 @@ export const make = (
 
     const submit = yield* Batching.make(
       (items: ReadonlyArray<Enqueueing.Prepared>) => storeAll(items, Effect.succeed),
-      maxBatch
+      maxBatch,
+      // Something about one of them, a trigger of the host's say.
+      ({ reason }: OutboxUnavailable) => reason === "constraint" || reason === "other"
     )
 
     const enqueue = (keyed: Keyed): Effect.Effect<Enqueued, EnqueueError> =>

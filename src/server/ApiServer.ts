@@ -81,8 +81,8 @@ export const layer = (
         maxInFlight: options.maxInFlight ?? 128,
         correlationHeader
       }),
-      // HttpApi types what it hands to a middleware as never failing, and hands it all its failures.
-      (gate): HttpApiBuilder.MiddlewareFn<never> => (app: HttpApp.Default<unknown>) => gate(app)
+      // HttpApi says of what it hands to a middleware that it never fails, and hands it all its failures.
+      (gate): HttpApiBuilder.MiddlewareFn<never> => (app: HttpApp.Default) => gate(app)
     ))
     const server = Layer.scoped(
       ApiServer,

@@ -1,39 +1,44 @@
 /**
  * Shared commits: what is handed in while one transaction is under way goes into the next one, together.
  */
+import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 
 /** Hands in an item and waits for what became of it. Interrupting the wait doesn't take it back. */
 export type Submit<Item, Result, E> = (item: Item) => Effect.Effect<Result, E>
 
 /**
- * `run` gets between 1 and `max` items and gives a result for each, in their order; its failure is that of all of them. It runs
- * outside of the submitters' fibers, one run at a time, and what has been handed in is run to its end when the scope closes.
+ * `run` gets between 1 and `max` items and gives a result for each, in their order. Where it fails, each of them is run by itself if `divide` says so, since
+ * one may have failed them all; else its failure is theirs. It runs outside of the submitters' fibers, one run at a time, and what has been
+ * handed in is run to its end when the scope closes.
  */
 export const make = <Item, Result, E>(
   run: (items: ReadonlyArray<Item>) => Effect.Effect<ReadonlyArray<Result>, E>,
-  max: number
+  max: number,
+  divide: (error: E) => boolean
 ): Effect.Effect<Submit<Item, Result, E>, never, Scope.Scope> =>
   Effect.map(Effect.scope, (scope) => {
-    const queue: Array<{ readonly item: Item; readonly done: Deferred.Deferred<Result, E> }> = []
+    const queue: Array<Pending<Item, Result, E>> = []
     let running = false
+
+    const runAll = (batch: ReadonlyArray<Pending<Item, Result, E>>): Effect.Effect<void> =>
+      Effect.matchCauseEffect(run(batch.map(({ item }) => item)), {
+        onFailure: (cause) =>
+          batch.length > 1 && Option.exists(Cause.failureOption(cause), divide)
+            ? Effect.forEach(batch, (one) => runAll([one]), { discard: true })
+            : Effect.forEach(batch, ({ done }) => Deferred.failCause(done, cause), { discard: true }),
+        onSuccess: (results) =>
+          Effect.forEach(batch, ({ done }, index) => Deferred.succeed(done, results[index]!), { discard: true })
+      })
 
     const flush: Effect.Effect<void> = Effect.suspend(() => {
       const batch = queue.splice(0, max)
-      if (batch.length === 0) {
-        running = false
-        return Effect.void
-      }
-      return run(batch.map(({ item }) => item)).pipe(
-        Effect.matchCauseEffect({
-          onFailure: (cause) => Effect.forEach(batch, ({ done }) => Deferred.failCause(done, cause), { discard: true }),
-          onSuccess: (results) =>
-            Effect.forEach(batch, ({ done }, index) => Deferred.succeed(done, results[index]!), { discard: true })
-        }),
-        Effect.zipRight(flush)
-      )
+      if (batch.length > 0) return Effect.zipRight(runAll(batch), flush)
+      running = false
+      return Effect.void
     })
 
     return (item) =>
@@ -46,3 +51,10 @@ export const make = <Item, Result, E>(
         return Effect.zipRight(begun, Deferred.await(done))
       })
   })
+
+// --- internal
+
+interface Pending<Item, Result, E> {
+  readonly item: Item
+  readonly done: Deferred.Deferred<Result, E>
+}

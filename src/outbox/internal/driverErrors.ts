@@ -19,12 +19,14 @@ export const toUnavailable = (error: unknown): OutboxUnavailable => {
 const codeOf = (error: unknown, depth: number): string | undefined => {
   if (typeof error !== "object" || error === null || depth > 4) return undefined
   const code: unknown = Reflect.get(error, "code")
+  const text: unknown = Reflect.get(error, "message")
+  // SQLite has one code for all that is wrong with a statement.
+  if (code === "SQLITE_ERROR" && typeof text === "string" && /no such table/.test(text)) return "SQLITE_NO_TABLE"
   if (typeof code === "string" && /^[A-Z0-9_]{3,40}$/.test(code)) return code
   const inner = codeOf(Reflect.get(error, "cause"), depth + 1)
   if (inner !== undefined) return inner
   const errors: unknown = Reflect.get(error, "errors")
   if (Array.isArray(errors) && errors.length > 0) return codeOf(errors[0], depth + 1)
-  const text: unknown = Reflect.get(error, "message")
   // node-postgres ends broken connections, and waits for them, without a code.
   return typeof text === "string" && /terminated|timed? ?out|connection/i.test(text) ? "CONNECTION_LOST" : undefined
 }
@@ -63,5 +65,6 @@ const reasons: Readonly<Record<string, Reason>> = {
   EACCES: "read-only",
   SQLITE_FULL: "disk-full",
   SQLITE_PERM: "read-only",
-  SQLITE_NOTADB: "corrupt"
+  SQLITE_NOTADB: "corrupt",
+  SQLITE_NO_TABLE: "missing-tables"
 }

@@ -1,7 +1,7 @@
 /**
  * Stores messages and their deliveries, in one transaction: of `Outbox`.
  */
-import type { SqlError } from "@effect/sql/SqlError"
+import { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import type { Endpoint } from "../../webhooks/Endpoint.js"
 import type { Message } from "../../webhooks/Message.js"
@@ -57,18 +57,21 @@ const storeChunk = (
   again: boolean
 ): Effect.Effect<void, SqlError> =>
   Effect.gen(function*() {
-    const inserted = yield* insertMessages(store, items)
-    const fresh: Array<Prepared> = []
-    const known: Array<Prepared> = []
-    for (const item of items) {
-      const { id } = item.message
-      // Two of one id in one chunk: the first is it.
-      if (inserted.delete(id)) {
-        fresh.push(item)
-        results.set(item, { _tag: "Stored", messageId: id, duplicate: false, deliveries: item.wanting.length })
-      } else known.push(item)
+    // In one order for all, so that two transactions with the same keys wait for each other instead of killing each other.
+    const sorted = [...items].sort((left, right) => compareTexts(keyOf(left), keyOf(right)))
+    const inserted = yield* insertMessages(store, sorted)
+    // Two of one id: it is the one that was inserted first.
+    const fresh = new Set(sorted.filter(({ message }) => inserted.delete(message.id)))
+    for (const item of fresh) {
+      results.set(item, {
+        _tag: "Stored",
+        messageId: item.message.id,
+        duplicate: false,
+        deliveries: item.wanting.length
+      })
     }
-    yield* insertDeliveries(store, fresh)
+    const known = items.filter((item) => !fresh.has(item))
+    yield* insertDeliveries(store, items.filter((item) => fresh.has(item)))
     if (known.length > 0) yield* compare(store, known, results, again)
   })
 
@@ -92,8 +95,6 @@ const insertMessages = (
     body_standard: bytes(message, "standard"),
     body_cloudevents: bytes(message, "cloudevents")
   }))
-  // In one order for all, so that two transactions with the same keys wait for each other instead of killing each other.
-  rows.sort((left, right) => compareTexts(left.idempotency_key ?? left.id, right.idempotency_key ?? right.id))
   return Effect.map(
     sql<{ readonly id: string }>`INSERT INTO ${tables.messages} ${
       sql.insert(rows)
@@ -108,6 +109,8 @@ const bytes = (message: Message, format: "cloudevents" | "event" | "standard"): 
     ? null
     : Buffer.from(encoded.bytes.buffer, encoded.bytes.byteOffset, encoded.bytes.length)
 }
+
+const keyOf = ({ idempotencyKey, message }: Prepared): string => idempotencyKey ?? message.id
 
 const compareTexts = (left: string, right: string): number => left < right ? -1 : left > right ? 1 : 0
 
@@ -173,7 +176,15 @@ interface Known {
   readonly event_type: string
   readonly deliveries: number
   readonly created_at: number | string
+  /** The bytes, where there is no digest. */
+  readonly event: Uint8Array | null
+  readonly standard: Uint8Array | null
+  readonly cloudevents: Uint8Array | null
 }
+
+const knownColumns = `m.id, m.idempotency_key, m.digest, m.event_type, m.deliveries, m.created_at,
+  CASE WHEN m.digest = '' THEN m.body_event END AS event, CASE WHEN m.digest = '' THEN m.body_standard END AS standard,
+  CASE WHEN m.digest = '' THEN m.body_cloudevents END AS cloudevents`
 
 /** Finds the first messages of those that were known already, and whether these are the same. */
 const compare = (
@@ -189,10 +200,10 @@ const compare = (
       { key: "text" }
     )
     const found = [
-      ...yield* sql<Known>`SELECT m.id, m.idempotency_key, m.digest, m.event_type, m.deliveries, m.created_at
-        FROM ${ids} JOIN ${tables.messages} m ON m.id = v.id`,
-      ...yield* sql<Known>`SELECT m.id, m.idempotency_key, m.digest, m.event_type, m.deliveries, m.created_at
-        FROM ${keys} JOIN ${tables.messages} m ON m.idempotency_key = v.key`
+      ...yield* sql<Known>`SELECT ${sql.literal(knownColumns)} FROM ${ids} JOIN ${tables.messages} m ON m.id = v.id`,
+      ...yield* sql<Known>`SELECT ${
+        sql.literal(knownColumns)
+      } FROM ${keys} JOIN ${tables.messages} m ON m.idempotency_key = v.key`
     ]
     const byId = new Map(found.map((row) => [row.id, row]))
     const byKey = new Map(found.map((row) => [row.idempotency_key, row]))
@@ -200,11 +211,11 @@ const compare = (
       const keyed = item.idempotencyKey === undefined ? undefined : byKey.get(item.idempotencyKey)
       const first = keyed ?? byId.get(item.message.id)
       if (first === undefined) {
-        // Removed between the two statements: whoever asks again finds nothing in the way.
-        results.set(item, { _tag: "Conflict", messageId: item.message.id, by: "id" })
-        continue
+        // It has gone since, or was committed by a transaction that this one's isolation doesn't see: as PostgreSQL says itself, try again.
+        return yield* new SqlError({ cause: { code: "40001" }, message: "concurrent change" })
       }
-      const same = first.event_type === item.message.eventType && (first.digest === "" || first.digest === item.digest)
+      const same = first.event_type === item.message.eventType &&
+        (first.digest === "" ? sameBytes(first, item.message) : first.digest === item.digest)
       results.set(
         item,
         same
@@ -218,6 +229,14 @@ const compare = (
       )
     }
   })
+
+const sameBytes = (row: Known, message: Message): boolean => {
+  for (const [format, { bytes }] of message.encoded) {
+    const stored = row[format]
+    if (stored !== null) return Buffer.compare(stored, bytes) === 0
+  }
+  return false
+}
 
 /** Stored by an earlier run of the very same call, whose COMMIT did come through. */
 const isOwn = (row: Known, item: Prepared): boolean =>

@@ -78,7 +78,7 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
     )
 
     /** Writes a batch down, for as long as it takes: what was delivered must not be sent again for want of a note. */
-    const write = (batch: ReadonlyArray<Pending>): Effect.Effect<ReadonlyArray<void>> =>
+    const write = (batch: ReadonlyArray<Pending>): Effect.Effect<ReadonlyArray<void>, OutboxUnavailable> =>
       Settling.settle(store, batch, settings.schedule, settings.health).pipe(
         Effect.tapError((error) =>
           Effect.annotateLogs(Effect.logWarning("webhook_settle_failed"), {
@@ -87,16 +87,16 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
           })
         ),
         Effect.retry({ while: (error) => !abandoned && passes(error), schedule: retrying }),
-        Effect.matchEffect({
-          onFailure: () => lost(batch),
-          onSuccess: (settled) => Effect.zipRight(lost(settled.lost), announce(settled, batch))
-        }),
-        Effect.zipRight(Effect.sync(() => {
-          for (const { claimed } of batch) remove(claimed)
-        })),
-        Effect.zipRight(free),
+        Effect.flatMap((settled) => Effect.zipRight(lost(settled.lost), announce(settled, batch))),
+        Effect.zipRight(drop(batch)),
         Effect.as(batch.map(() => undefined))
       )
+
+    const drop = (batch: ReadonlyArray<Settling.Ended>): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        for (const { claimed } of batch) remove(claimed)
+        return free
+      })
 
     const lost = (ended: ReadonlyArray<Settling.Ended>): Effect.Effect<void> =>
       Effect.forEach(ended, ({ claimed }) =>
@@ -137,7 +137,11 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
         if (mayBeDue || events.length > 0) yield* store.signal
       })
 
-    const submit = yield* Scope.extend(Batching.make<Pending, void, never>(write, settings.claim), scope)
+    const submitted = yield* Scope.extend(Batching.make(write, settings.claim, (error) => !passes(error)), scope)
+
+    /** What can't be written keeps its lease until that ends, and is then somebody's to try again. */
+    const submit = (ended: Pending): Effect.Effect<void> =>
+      Effect.catchAll(submitted(ended), () => Effect.zipRight(lost([ended]), drop([ended])))
 
     const run = (claimed: Claimed): Effect.Effect<void> =>
       Effect.uninterruptible(Effect.gen(function*() {
@@ -223,8 +227,8 @@ interface Pending extends Settling.Ended {
   readonly endedAt: number
 }
 
-/** Whether the database may yet take it. */
-const passes = ({ reason }: OutboxUnavailable): boolean => reason !== "missing-tables" && reason !== "corrupt"
+/** Whether the database may yet take it as it is. */
+const passes = ({ reason }: OutboxUnavailable): boolean => reason !== "constraint" && reason !== "other"
 
 /** From 50 ms, doubling to 2 s, for as long as it is worth it. */
 const retrying = Schedule.union(Schedule.exponential("50 millis"), Schedule.spaced("2 seconds"))

@@ -183,7 +183,8 @@ const insertAttempts = ({ rows, sql, tables }: Store, batch: ReadonlyArray<Ended
       outcome: report.outcome,
       class: report.class ?? null,
       status: report.status ?? null,
-      excerpt: report.excerpt ?? null
+      // Cut where it may have been in the middle of a character, which JSON columns refuse.
+      excerpt: report.excerpt?.replace(/\p{Cs}/gu, "\uFFFD") ?? null
     }]
   )
   return items.length === 0 ? Effect.void : Effect.asVoid(sql`

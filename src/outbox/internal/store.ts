@@ -160,7 +160,8 @@ const joining =
 /** A transaction of our own. */
 const owning = (sql: SqlClient.SqlClient, dialect: Dialect) =>
   Effect.map(dialect === "sqlite" ? busyTimeout(sql) : Effect.succeed(0), (hostTimeout) => {
-    const run = (conn: Connection, text: string) => conn.executeUnprepared(text, [], undefined)
+    // Put off: SQLite's driver prepares a statement when it is asked for the effect, and some pragmas take effect when they are prepared.
+    const run = (conn: Connection, text: string) => Effect.suspend(() => conn.executeUnprepared(text, [], undefined))
     const begin = dialect === "pg"
       ? (conn: Connection) => run(conn, "BEGIN")
       // While it waits for a lock, SQLite's driver blocks the whole process: so ours doesn't wait, and asks again.

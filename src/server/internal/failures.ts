@@ -24,6 +24,9 @@ export type ServiceError =
   | EndpointHealth.EndpointNotFound
   | EndpointHealth.EndpointDisabled
 
+/** What the API itself fails with. */
+export type Foreseen = ApiError | HttpApiDecodeError | RouteNotFound
+
 /** The answer to a failure of a service. `at` is where in the body the failing event stands. */
 export const fromService = (error: ServiceError, at = ""): ApiError => {
   switch (error._tag) {

@@ -28,7 +28,7 @@ export interface Options {
 }
 
 /** Puts the gate before an app; no failure of the app gets through it. */
-export const make = (options: Options): Effect.Effect<(app: HttpApp.Default<unknown>) => HttpApp.Default> =>
+export const make = (options: Options): Effect.Effect<(app: HttpApp.Default<Failures.Foreseen>) => HttpApp.Default> =>
   Effect.map(Effect.makeSemaphore(options.maxInFlight), (slots) => {
     const header = options.correlationHeader.toLowerCase()
     const bounded = slots.withPermitsIfAvailable(1)
@@ -48,11 +48,11 @@ export const make = (options: Options): Effect.Effect<(app: HttpApp.Default<unkn
     }
 
     const pass = (
-      app: HttpApp.Default<unknown>,
+      app: HttpApp.Default<Failures.Foreseen>,
       request: HttpServerRequest.HttpServerRequest,
       target: Routes.Target | undefined,
       route: Routes.Route | undefined
-    ): HttpApp.Default<unknown> => {
+    ): HttpApp.Default<Failures.Foreseen> => {
       if (target === undefined) return Effect.fail(badTarget)
       const refused = refuse(request, target, route)
       if (refused !== undefined) return Effect.fail(refused)
