@@ -17,7 +17,7 @@ interface Manifest {
 const manifest = JSON.parse(read("package.json")) as Manifest
 
 /** Modules that have a subpath of their own and no namespace in the index. */
-const apart = ["Defaults", "LegacySchema", "testing"]
+const apart = ["Api", "ApiError", "ApiServer", "Defaults", "LegacySchema", "testing"]
 
 const indexed = Array.from(
   read("src/index.ts").matchAll(/^export \* as (\w+) from "\.\/(.+)\.js"$/gm),

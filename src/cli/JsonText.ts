@@ -1,8 +1,8 @@
 /**
  * The bytes of one JSON value and what they mean, bounded and with our own words for what is wrong (those of `JSON.parse` quote the input).
  */
-
-import * as JsonLosses from "./JsonLosses.js"
+import { formatPath } from "../webhooks/internal/encodeTree.js"
+import * as JsonLosses from "../webhooks/internal/jsonLosses.js"
 
 /** A value, or why there is none, and the line (from 1) on which it begins. */
 export type Item =
@@ -39,7 +39,7 @@ export const parse = (bytes: Uint8Array, line: number): Item => {
   } catch {
     return invalid(line, notJson)
   }
-  const lost = JsonLosses.find(text)
+  const lost = describe(JsonLosses.find(text))
   return lost === undefined ? { _tag: "Value", line, value } : invalid(line, lost)
 }
 
@@ -71,5 +71,11 @@ export const makeBuffer = (): Buffered => {
 }
 
 // --- internal
+
+const describe = (loss: JsonLosses.Loss | undefined): string | undefined => {
+  if (loss === undefined) return undefined
+  const path = formatPath("", loss.path).replace(/^\./, "")
+  return `${path === "" ? "the value" : path}: ${loss.problem}`
+}
 
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })

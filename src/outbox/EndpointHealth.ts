@@ -18,6 +18,7 @@ import * as Message from "../webhooks/Message.js"
 import * as WebhookEvent from "../webhooks/WebhookEvent.js"
 import { type DeliveryReport, WebhookSender } from "../webhooks/WebhookSender.js"
 import * as EndpointRows from "./internal/endpointRows.js"
+import { toStorable } from "./internal/storable.js"
 import type { OutboxUnavailable } from "./OutboxError.js"
 import { OutboxSchema } from "./Schema.js"
 
@@ -71,7 +72,7 @@ export class EndpointHealth extends Context.Tag("effect-webhooks/EndpointHealth"
   /** Every endpoint that is configured or of which something is stored, by id. */
   readonly list: Effect.Effect<ReadonlyArray<Health>, OutboxUnavailable>
   /**
-   * Lets an endpoint's deliveries wait until it is enabled again; attempts under way end. `reason`: 1 000 characters at most are kept. One that is
+   * Lets an endpoint's deliveries wait until it is enabled again; attempts under way end. `reason`: 1 000 characters at most are kept, without control characters. One that is
    * disabled already stays as it is.
    */
   readonly disable: (id: string, reason: string) => Effect.Effect<Health, EndpointNotFound | OutboxUnavailable>
@@ -155,7 +156,7 @@ export const make: Effect.Effect<
         id,
         change(id, "endpoint.disabled", (row, now) => ({
           ...row,
-          disabled: row.disabled ?? { at: now, by: "operator", reason: reason.slice(0, longestReason) }
+          disabled: row.disabled ?? { at: now, by: "operator", reason: toStorable(reason, longestReason) }
         }))
       ),
     enable: (id) =>

@@ -21,3 +21,33 @@ export const query = (database: Database, text: string): Promise<ReadonlyArray<R
       database.client
     )
   )
+
+/** Keeps a table of PostgreSQL to itself until it is released. */
+export const locking = async (
+  database: Database,
+  table: string
+): Promise<{ readonly release: () => Promise<void> }> => {
+  let release = () => {}
+  const released = new Promise<void>((resolve) => (release = resolve))
+  let locked = () => {}
+  const held = new Promise<void>((resolve) => (locked = resolve))
+  const ended = Effect.runPromise(
+    Effect.provide(
+      Effect.flatMap(SqlClient.SqlClient, (sql) =>
+        sql.withTransaction(
+          Effect.zipRight(
+            Effect.tap(sql.unsafe(`LOCK TABLE ${table} IN ACCESS EXCLUSIVE MODE`), () => Effect.sync(locked)),
+            Effect.promise(() => released)
+          )
+        )),
+      database.client
+    )
+  )
+  await Promise.race([held, ended])
+  return {
+    release: () => {
+      release()
+      return ended
+    }
+  }
+}

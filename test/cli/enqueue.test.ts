@@ -2,7 +2,7 @@ import { writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { describe, expect, it } from "vitest"
 import { bin, folder, json, run, shell, start, until } from "./cli.js"
-import { fresh, query } from "./databases.js"
+import { fresh, locking, query } from "./databases.js"
 
 const config = { A: [{ id: "one", url: "https://one.example/" }], "A.*": [{ id: "two", url: "https://two.example/" }] }
 
@@ -19,6 +19,12 @@ const lines = (count: number, prefix = "m") =>
 
 const messageIds = async (database: Awaited<ReturnType<typeof fresh>>) =>
   (await query(database, "SELECT id FROM webhook_messages")).map(({ id }) => String(id))
+
+/** Until a connection to this database waits for a lock. */
+const untilWaiting = async (database: Awaited<ReturnType<typeof fresh>>) => {
+  const text = `SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`
+  while ((await query(database, text)).length === 0) await new Promise((resolve) => setTimeout(resolve, 50))
+}
 
 describe.concurrent.each(["sqlite", "postgres"] as const)("events on %s", (backend) => {
   it("are stored, and reported in the order of the input", async () => {
@@ -110,6 +116,44 @@ describe.concurrent("a stop", () => {
     expect((await messageIds(database)).toSorted()).toEqual(acknowledged.toSorted())
     const count = acknowledged.length
     expect(err).toContain(`stopped (Ctrl-C): nothing that comes after event ${count} (line ${count}) was stored\n`)
+  })
+
+  it("waits for the batch that is being stored", async () => {
+    const database = await fresh("postgres")
+    const env = environment(database.url)
+    await run(["migrate"], { env })
+    const { release } = await locking(database, "webhook_messages")
+    const { child, ended, err } = start(["enqueue", "--json"], { env })
+    child.stdin.write(`${event("m1")}\n`)
+    await untilWaiting(database)
+    child.kill("SIGTERM")
+    await until(() => err().includes("stopping: what is being stored has 10 seconds to end; again to end at once\n"))
+    await release()
+    const { code, err: notes, out } = await ended
+    expect(code).toBe(143)
+    expect(json(out)).toEqual([{ messageId: "m1", duplicate: false, deliveries: 1 }])
+    expect(notes).toContain("stopped (SIGTERM): nothing that comes after event 1 (line 1) was stored\n")
+  })
+
+  it("is at once the second time, and says what nobody knows", async () => {
+    const database = await fresh("postgres")
+    const env = environment(database.url)
+    await run(["migrate"], { env })
+    const { release } = await locking(database, "webhook_messages")
+    const { child, ended, err } = start(["enqueue", "--json"], { env })
+    child.stdin.write(`${event("m1")}\n${event("m2")}\n`)
+    await untilWaiting(database)
+    child.kill("SIGINT")
+    await until(() => err().includes("stopping: "))
+    const before = performance.now()
+    child.kill("SIGINT")
+    const { code, err: notes, out } = await ended
+    expect(performance.now() - before).toBeLessThan(5000)
+    await release()
+    expect({ code, out }).toEqual({ code: 130, out: "" })
+    expect(notes).toContain(
+      "stopped (Ctrl-C): no event was stored, except perhaps lines 1 to 2: their storing was cut off\n"
+    )
   })
 
   it("because nobody reads", async () => {

@@ -61,7 +61,6 @@ describe.concurrent("a stop", () => {
     expect(code).toBe(0)
     expect(json(out)).toEqual([{ worker: "started" }])
     expect(err).toContain("stopping: requests in flight have 10s to end; again to end at once\n")
-    // In the logger's form and on stderr, what is told while it stops as well.
     expect(err).toMatch(/^timestamp=\S+ level=INFO .*message=webhook_sent .*messageId=m1/m)
     expect(await query(database, "SELECT state FROM webhook_deliveries")).toEqual([{ state: "delivered" }])
   })

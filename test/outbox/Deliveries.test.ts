@@ -192,6 +192,8 @@ describe.each(backends)("Deliveries on $name", (backend) => {
         const deliveries = yield* Deliveries.Deliveries
         expect(yield* deliveries.recover({ endpointId: "a", since: 0 })).toEqual({ recovered: 0 })
         expect(yield* deliveries.recover({ endpointId: "a", since: Number.NaN })).toEqual({ recovered: 0 })
+        expect(yield* deliveries.recover({ endpointId: "a\u0000", since: 0 })).toEqual({ recovered: 0 })
+        expect(yield* count("webhook_endpoints")).toBe(0)
         yield* seed(failures(3))
         yield* TestClock.adjust(1000)
         expect(yield* deliveries.recover({ endpointId: "a", since: 0 })).toEqual({ recovered: 3 })
@@ -488,6 +490,11 @@ describe.each(backends)("Deliveries on $name", (backend) => {
         expect((yield* deliveries.list({}, { limit: 0 })).items.length).toBe(1)
         expect((yield* deliveries.list({}, { limit: 1e9 })).items.length).toBe(1000)
         expect((yield* deliveries.list()).items.length).toBe(50)
+        for (const text of ["\u0000", "\ud800"]) {
+          expect((yield* deliveries.list({ type: text })).items).toEqual([])
+          expect((yield* deliveries.list({ endpoint: text })).items).toEqual([])
+          expect((yield* Effect.flip(deliveries.message(text)))._tag).toBe("MessageNotFound")
+        }
         for (const cursor of ["", "x", "dlv_", "dlv_-1", "dlv_1'"]) {
           expect((yield* Effect.flip(deliveries.list({}, { cursor })))._tag).toBe("InvalidCursor")
         }
@@ -657,11 +664,11 @@ describe("Deliveries on PostgreSQL, while another transaction is open", () => {
       const mend = yield* breakAt(postgres, 501)
       yield* Effect.either(deliveries.recover({ endpointId: "a", since: 100 }))
       yield* mend
-      const one = deliveries.recover({ endpointId: "a", since: 100 })
-      // Both have read where the job stands when they wait.
-      const row = sql`SELECT 1 FROM ${tables.deliveries} WHERE id = 600 FOR UPDATE`
+      // Both have read where the job stands when they wait: one for the endpoint's row, the other for the first one's deliveries.
+      const row = sql`SELECT 1 FROM ${tables.endpoints} WHERE id = 'a' FOR UPDATE`
+      const one = deliveries.resumeRecoveries
       const results = yield* during(row, Effect.all([one, one], { concurrency: 2 }), 2)
-      expect(results).toEqual([{ recovered: 1200 }, { recovered: 1200 }])
+      expect([...results].sort()).toEqual([200, 500])
       expect(yield* states).toEqual({ pending: 1200 })
     }).pipe(Effect.provide(layer(postgres))))
 

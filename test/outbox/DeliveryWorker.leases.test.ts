@@ -9,6 +9,7 @@ import * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
 import * as Metrics from "../../src/Metrics.js"
 import * as Deliveries from "../../src/outbox/Deliveries.js"
+import * as EndpointHealth from "../../src/outbox/EndpointHealth.js"
 import { backends, postgres } from "../support/backends.js"
 import { count, enqueue } from "../support/outboxing.js"
 import { logs, quiet } from "../support/recording.js"
@@ -211,52 +212,37 @@ describe("a worker that stops", () => {
       expect(yield* row(2)).toMatchObject({ lane: "first", fence: null, attempts: 0 })
     }).pipe(Effect.provide(prepared({ steps: { a: [{ status: 200, delay: "6 seconds" }] } })), quiet))
 
-  it.effect("cuts what hangs when the grace time is over, and hands everything back: due at once", () =>
+  it.effect("cuts what hangs when the grace time is over, and hands it back: due at once, its place in the schedule kept", () =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()
       yield* Scope.extend(start({ grace: "3 seconds" }), scope)
       yield* enqueue()
-      // Of a paced endpoint, two: the second waits for its slot and hasn't been asked.
-      yield* pass("1 second")
-      expect((yield* deliveries).map(({ leased }) => leased)).toEqual([true, true])
-      yield* Effect.flatMap(
-        SqlClient.SqlClient,
-        (sql) => sql`UPDATE webhook_endpoints SET next_slot_at = 1400 WHERE id = 'paced'`
-      )
-      yield* play({ a: ["timeout"], paced: ["timeout"] })
+      yield* pass("5 seconds")
       yield* enqueue()
-      yield* pass("100 millis")
+      yield* pass("5 seconds")
       const closing = yield* Effect.fork(Scope.close(scope, Exit.void))
       yield* pass("2999 millis")
       expect(yield* Fiber.poll(closing)).toMatchObject({ _tag: "None" })
       yield* pass("1 millis")
       expect(yield* Fiber.poll(closing)).toMatchObject({ _tag: "Some" })
-      expect((yield* calls()).map(({ endedAt }) => endedAt)).toEqual([4100, 4100, 4100, 4100])
-      for (const id of [1, 2, 3, 4]) {
-        expect(yield* row(id)).toMatchObject({
-          state: "pending",
-          lane: "retry",
-          fence: null,
-          dueAt: 0,
-          step: 0,
-          attempts: 1,
-          lapses: 0
-        })
-      }
+      expect((yield* calls()).map(({ endedAt }) => endedAt)).toEqual([0, 13_000, 13_000])
+      const handedBack = { state: "pending", lane: "retry", fence: null, dueAt: 0, lapses: 0 }
+      expect(yield* row(1)).toMatchObject({ ...handedBack, step: 1, attempts: 2 })
+      expect(yield* row(2)).toMatchObject({ ...handedBack, step: 0, attempts: 1 })
+      const { attempts } = yield* Deliveries.Deliveries
+      expect((yield* attempts("dlv_1")).map(({ class: failure, number }) => [number, failure]))
+        .toEqual([[1, "http-status"], [2, "interrupted"]])
+      // Nobody is to blame.
+      const { get } = yield* EndpointHealth.EndpointHealth
+      expect((yield* get("a")).consecutiveFailures).toBe(1)
       // The next worker has them at once.
       yield* play({})
-      yield* start()
-      yield* pass("1 second")
-      expect(new Set(yield* states)).toEqual(new Set(["delivered"]))
-    }).pipe(
-      Effect.scoped,
-      Effect.provide(prepared({
-        endpoints: { a: {}, paced: { rateLimit: 1 } },
-        client: patient,
-        steps: { a: ["timeout"], paced: ["timeout"] }
-      })),
-      quiet
-    ))
+      const next = yield* Scope.make()
+      yield* Scope.extend(start(), next)
+      yield* pass(0)
+      expect(yield* states).toEqual(["delivered", "delivered"])
+      yield* Scope.close(next, Exit.void)
+    }).pipe(Effect.provide(prepared({ client: patient, steps: { a: [500, "timeout"] } })), quiet))
 
   it.effect("hands back what has not been asked yet as if it had never been claimed", () =>
     Effect.gen(function*() {

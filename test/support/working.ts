@@ -119,9 +119,12 @@ export const prepared = (setup: Setup = {}) => Layer.provideMerge(parts(setup), 
 /** No wake without a reason: under `TestClock` each costs milliseconds. */
 const unhurried: DeliveryWorker.Options = { poll: "10 days", retention: false, listen: false }
 
-/** A worker with all that it is made of. */
+/** A worker with all that it is made of. Its end is hastened: what is under way when a test is over would wait for the clock. */
 export const working = (setup: Setup = {}) =>
-  Layer.provideMerge(DeliveryWorker.layer({ ...unhurried, ...setup.worker }), prepared(setup))
+  hastened.pipe(
+    Layer.provideMerge(DeliveryWorker.layer({ ...unhurried, ...setup.worker })),
+    Layer.provideMerge(prepared(setup))
+  )
 
 /** Starts a worker in the scope. */
 export const start = (options: DeliveryWorker.Options = {}) => DeliveryWorker.make({ ...unhurried, ...options })
@@ -253,6 +256,16 @@ export const wake = Effect.flatMap(OutboxSchema.OutboxSchema, ({ signal }) => si
 export const monotonic = Effect.map(Clock.currentTimeNanos, (nanos) => Number(nanos) / 1_000_000)
 
 // --- internal
+
+const hastened = Layer.scopedDiscard(Effect.addFinalizer(() =>
+  Effect.forkDaemon(Effect.repeatN(
+    Effect.zipRight(
+      Effect.promise(() => new Promise((resolve) => setTimeout(resolve, 1))),
+      TestClock.adjust("20 seconds")
+    ),
+    4
+  ))
+))
 
 const script = (steps: Steps): testing.Script => ({
   ...Object.fromEntries(Object.entries(steps).map(([id, list]) => [`https://hooks.example.com/${id}`, list])),

@@ -163,10 +163,14 @@ const merge = (
 const land = (fiber: Fiber.RuntimeFiber<unknown, unknown>): Effect.Effect<void> =>
   Effect.gen(function*() {
     yield* Fiber.interruptFork(fiber)
-    const ended = Fiber.await(fiber)
-    if (Option.isSome(yield* Effect.timeoutOption(ended, "1 second"))) return
-    yield* Stdio.notes(`stopping: what is being stored has ${defaults.grace} to end; again to end at once`)
-    yield* Effect.raceFirst(Effect.timeoutOption(ended, defaults.grace), Signals.another)
+    const told = Effect.delay(
+      Stdio.notes(`stopping: what is being stored has ${defaults.grace} to end; again to end at once`),
+      "200 millis"
+    )
+    yield* Effect.raceFirst(
+      Effect.timeoutOption(Fiber.await(fiber), defaults.grace),
+      Effect.zipRight(Effect.fork(told), Signals.another)
+    )
   })
 
 const reasons = { SIGINT: "Ctrl-C", SIGTERM: "SIGTERM", closed: "nobody reads standard output" }

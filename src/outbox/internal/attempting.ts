@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Tracer from "effect/Tracer"
 import * as ResilientHttpClient from "../../http/ResilientHttpClient.js"
 import { Endpoint } from "../../webhooks/Endpoint.js"
+import { stoppable } from "../../webhooks/internal/stopping.js"
 import * as Message from "../../webhooks/Message.js"
 import type { DeliveryReport, WebhookSender } from "../../webhooks/WebhookSender.js"
 import type { Claimed } from "./claiming.js"
@@ -28,6 +29,7 @@ export const attempt = (
     const startedAt = yield* store.now
     const report = yield* sender.send(toMessage(claimed), toEndpoint(claimed)).pipe(
       ResilientHttpClient.withSingleAttempt(claimed.attempts + 1),
+      stoppable,
       Effect.withSpan("DeliveryWorker.attempt", {
         captureStackTrace: false,
         root: true,

@@ -10,6 +10,7 @@ import * as Schema from "effect/Schema"
 import * as Circuit from "../../http/Circuit.js"
 import * as SlidingWindow from "../../http/SlidingWindow.js"
 import type { OutboxUnavailable } from "../OutboxError.js"
+import { isStorable } from "./storable.js"
 import type { Store } from "./store.js"
 
 /** Who disabled an endpoint: a person, a 410, `webhook-delivery: disable`, or five days of nothing but failures. */
@@ -60,10 +61,12 @@ export const read = (
   store: Store,
   ids: ReadonlyArray<string>,
   settings: Circuit.Settings = defaultSettings
-): Effect.Effect<ReadonlyMap<string, EndpointRow>, OutboxUnavailable> =>
-  ids.length === 0
+): Effect.Effect<ReadonlyMap<string, EndpointRow>, OutboxUnavailable> => {
+  const possible = ids.filter(isStorable)
+  return possible.length === 0
     ? Effect.succeed(new Map<string, EndpointRow>())
-    : store.query(Effect.map(select(store, idsOf(store, ids), nothing(store)), (rows) => toMap(rows, settings)))
+    : store.query(Effect.map(select(store, idsOf(store, possible), nothing(store)), (rows) => toMap(rows, settings)))
+}
 
 /** Every row there is, by id. */
 export const readAll = (

@@ -180,13 +180,17 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
       Effect.zipRight(holds.await, Effect.zipRight(Effect.sleep(Duration.millis(settings.lease / 3)), renew))
     ))
 
+    // A finalizer can't be interrupted, nor what it waits for unless it says so: then no time would end the wait.
+    const within = <A>(wait: Effect.Effect<A>, time: Duration.Duration) =>
+      Effect.timeoutOption(Effect.interruptible(wait), time)
+
     const stop = Effect.gen(function*() {
-      yield* Effect.timeoutOption(idle, settings.grace)
+      yield* within(idle, settings.grace)
       for (const { fiber } of held.values()) if (fiber !== undefined) yield* Fiber.interruptFork(fiber)
-      yield* Effect.timeoutOption(idle, handBackTime)
+      yield* within(idle, handBackTime)
       abandoned = true
       yield* Fiber.interrupt(renewing)
-      yield* Effect.timeoutOption(Effect.disconnect(Scope.close(scope, Exit.void)), handBackTime)
+      yield* within(Effect.disconnect(Scope.close(scope, Exit.void)), handBackTime)
     })
 
     return {

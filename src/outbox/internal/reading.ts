@@ -19,6 +19,7 @@ import {
   toAttempt,
   toDelivery
 } from "./deliveryRows.js"
+import { isStorable } from "./storable.js"
 import type { Store } from "./store.js"
 
 /** A message as it is stored, with its deliveries. */
@@ -56,6 +57,7 @@ export interface Page {
 
 export const message = (store: Store, id: string): Effect.Effect<StoredMessage, MessageNotFound | OutboxUnavailable> =>
   store.query(Effect.gen(function*() {
+    if (!isStorable(id)) return yield* new MessageNotFound({ id })
     const { sql, tables } = store
     const [row] = yield* sql<MessageRow>`SELECT * FROM ${tables.messages} WHERE id = ${id}`
     if (row === undefined) return yield* new MessageNotFound({ id })
@@ -116,6 +118,7 @@ export const list = (
   Effect.gen(function*() {
     const start = cursor === undefined ? Number.MAX_SAFE_INTEGER : parseDeliveryId(cursor)
     if (start === undefined) return yield* new InvalidCursor()
+    if (!isStorable(`${filter.endpoint ?? ""}${filter.type ?? ""}`)) return { items: [], next: undefined }
     const { found: base, sought } = conditions(store, filter)
     const rows: Array<DeliveryRow> = []
     let before = start

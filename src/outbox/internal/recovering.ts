@@ -12,6 +12,7 @@ import { EndpointDisabled, RecoveryUnderWay } from "../DeliveriesError.js"
 import type { OutboxUnavailable } from "../OutboxError.js"
 import * as EndpointRows from "./endpointRows.js"
 import * as Ordering from "./ordering.js"
+import { isStorable } from "./storable.js"
 import type { Store } from "./store.js"
 
 /** What is to be sent again: milliseconds since the epoch, both ends included. */
@@ -93,25 +94,31 @@ class Overtaken extends Data.TaggedError("Overtaken") {}
 const register = (
   store: Store,
   range: Range
-): Effect.Effect<Job | undefined, EndpointDisabled | RecoveryUnderWay | SqlError> =>
+): Effect.Effect<Job | undefined, EndpointDisabled | OutboxUnavailable | RecoveryUnderWay | SqlError> =>
   Effect.gen(function*() {
     const { sql, tables } = store
     const { endpointId } = range
     const now = yield* store.now
+    const since = Math.max(0, Math.ceil(range.since))
+    const wanted = range.until === undefined || range.until >= now ? undefined : Math.floor(range.until)
+    const job: Job = { endpointId, since, until: wanted ?? now, cursor: null, recovered: 0 }
+    const isEmpty = since <= job.until && isStorable(endpointId)
+      ? Effect.map(failed(store, job, 1), (rows) => rows.length === 0)
+      : Effect.succeed(true)
+    // An id that nothing is known of gets no row.
+    const known = yield* EndpointRows.read(store, [endpointId])
+    if (!known.has(endpointId) && (yield* isEmpty)) return undefined
     const row = (yield* EndpointRows.lock(store, [endpointId], now)).get(endpointId)
     if (row?.disabled !== undefined) {
       return yield* new EndpointDisabled({ endpointId, reason: row.disabled.reason })
     }
-    const since = Math.max(0, Math.ceil(range.since))
-    const wanted = range.until === undefined || range.until >= now ? undefined : Math.floor(range.until)
     const open = yield* jobOf(store, endpointId)
     if (open !== undefined) {
       return open.since === since && (wanted === undefined || wanted === open.until)
         ? open
         : yield* new RecoveryUnderWay({ endpointId, since: open.since, until: open.until })
     }
-    const job: Job = { endpointId, since, until: wanted ?? now, cursor: null, recovered: 0 }
-    if (!(since <= job.until) || (yield* failed(store, job, 1)).length === 0) return undefined
+    if (yield* isEmpty) return undefined
     yield* sql`UPDATE ${tables.endpoints}
       SET recover_since = ${since}, recover_until = ${job.until}, recover_after = NULL, recovered = 0, updated_at = ${now}
       WHERE id = ${endpointId}`
