@@ -185,8 +185,8 @@ const driver = <M>(
   what: string,
   name: string
 ): Effect.Effect<M, CliError.CliError> =>
-  Effect.tryPromise({ try: load, catch: (error) => error }).pipe(
-    Effect.catchAll((error) =>
+  Effect.promise(load).pipe(
+    Effect.catchAllDefect((error) =>
       Stdio.codeOf(error) === "ERR_MODULE_NOT_FOUND"
         ? Effect.fail(CliError.usage(`${what} needs a package that is not installed: npm install ${name} @effect/sql`))
         : Effect.die(error)

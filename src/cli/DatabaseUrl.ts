@@ -55,6 +55,7 @@ const postgres = (text: string): Either.Either<Target, string> => {
   } catch {
     return Either.left(`${forms}; ${escapes}`)
   }
+  if (url.host === "" && url.search === "" && url.pathname.length < 2) return Either.left(forms)
   if (url.hash !== "" || url.pathname.lastIndexOf("/") > 0) return Either.left(unescaped)
   try {
     decodeURIComponent(`${url.username}${url.password}${url.pathname}`)

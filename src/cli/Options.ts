@@ -61,8 +61,8 @@ export const longDuration = (text: string): Duration.Duration =>
 // --- internal
 
 const imported = <M>(modules: () => Promise<M>): Effect.Effect<M, CliError.CliError> =>
-  Effect.tryPromise({ try: modules, catch: (error) => error }).pipe(
-    Effect.catchAll((error) =>
+  Effect.promise(modules).pipe(
+    Effect.catchAllDefect((error) =>
       // The optional peers; whatever else is missing is a fault of the installation.
       Stdio.codeOf(error) === "ERR_MODULE_NOT_FOUND" && /'@effect\/(?:sql|experimental)/.test(String(error))
         ? Effect.fail(missingPeers)
