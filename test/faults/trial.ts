@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs"
 import { type AddressInfo, createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { check, keyOf, type Ledger, makeLedger, type Verdict } from "./checker.js"
+import { check, keyOf, type Ledger, makeLedger, type Options, type Verdict } from "./checker.js"
 import type { Database, Dialect } from "./databases.js"
 import * as Processes from "./processes.js"
 import { type Receiver, secret, startReceiver } from "./receiver.js"
@@ -230,17 +230,18 @@ export class Trial {
   }
 
   /** Everything that must hold after any run, at all endpoints or at those that are named. */
-  check(endpoints = this.endpoints): Verdict {
+  check(endpoints = this.endpoints, options: Options = {}): Verdict {
     return check(
       this.ledger,
       endpoints,
-      this.receiver.arrivals.filter(({ endpoint }) => endpoints === this.endpoints || endpoints.includes(endpoint))
+      this.receiver.arrivals.filter(({ endpoint }) => endpoints === this.endpoints || endpoints.includes(endpoint)),
+      options
     )
   }
 
   /** The last words of the programs that wrote any. */
   said(): string {
-    return this.processes.filter((process) => process.err() !== "").slice(-8)
+    return this.processes.filter((process) => process.err() !== "" && !process.name.startsWith("enqueue-")).slice(-8)
       .map((process) => `${process.name}: ${process.err().trim().slice(-700)}`).join("\n")
   }
 

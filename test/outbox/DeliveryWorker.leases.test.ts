@@ -285,15 +285,14 @@ describe.each(backends)("one delivery on $name", (backend) => {
       const one = workers[0]!
       yield* Effect.provide(Effect.replicateEffect(enqueue(), 10), one)
       const { cancel, list, recover, replay } = yield* Effect.provide(Deliveries.Deliveries, one)
-      const storm = Effect.forEach(Array.from({ length: 15 }, (_, round) => round), (round) =>
-        Effect.forEach(
-          Array.from({ length: 10 }, (_, n) => `dlv_${n + 1}`),
-          (id, n) => Effect.exit(n % 5 === round % 5 ? Effect.asVoid(cancel(id)) : Effect.asVoid(replay(id)))
-        ).pipe(
-          Effect.zipRight(Effect.exit(recover({ endpointId: "a", since: 0 }))),
-          Effect.zipRight(Effect.sleep(10))
-        ))
-      yield* storm
+      for (let round = 0; round < 15; round++) {
+        for (let n = 0; n < 10; n++) {
+          const id = `dlv_${n + 1}`
+          yield* n % 5 === round % 5 ? Effect.exit(cancel(id)) : Effect.exit(replay(id))
+        }
+        yield* Effect.exit(recover({ endpointId: "a", since: 0 }))
+        yield* Effect.sleep(10)
+      }
       yield* play({})
       yield* recover({ endpointId: "a", since: 0 })
       yield* eventually(Effect.map(list({ state: "pending" }), ({ items }) => items.length === 0))

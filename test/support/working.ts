@@ -257,6 +257,7 @@ export const monotonic = Effect.map(Clock.currentTimeNanos, (nanos) => Number(na
 
 // --- internal
 
+/** With a real clock there is nothing to hasten. */
 const hastened = Layer.scopedDiscard(Effect.addFinalizer(() =>
   Effect.forkDaemon(Effect.repeatN(
     Effect.zipRight(

@@ -6,6 +6,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import { turn } from "../../http/internal/turn.js"
 
 /** Hands in an item and waits for what became of it. Interrupting the wait doesn't take it back. */
 export type Submit<Item, Result, E> = (item: Item) => Effect.Effect<Result, E>
@@ -34,20 +35,24 @@ export const make = <Item, Result, E>(
           Effect.forEach(batch, ({ done }, index) => Deferred.succeed(done, results[index]!), { discard: true })
       })
 
-    const flush: Effect.Effect<void> = Effect.suspend(() => {
-      const batch = queue.splice(0, max)
-      if (batch.length > 0) return Effect.zipRight(runAll(batch), flush)
-      running = false
-      return Effect.void
-    })
+    // A turn of the event loop before each batch: what is ready joins it, and where the database answers without a turn of its own
+    // (SQLite), sockets and timers get theirs.
+    const flush: Effect.Effect<void> = Effect.zipRight(
+      turn,
+      Effect.suspend(() => {
+        const batch = queue.splice(0, max)
+        if (batch.length > 0) return Effect.zipRight(runAll(batch), flush)
+        running = false
+        return Effect.void
+      })
+    )
 
     return (item) =>
       Effect.flatMap(Deferred.make<Result, E>(), (done) => {
         queue.push({ item, done })
         if (running) return Deferred.await(done)
         running = true
-        // What is ready to run in this turn joins the first batch.
-        const begun = Effect.forkIn(Effect.uninterruptible(Effect.zipRight(Effect.yieldNow(), flush)), scope)
+        const begun = Effect.forkIn(Effect.uninterruptible(flush), scope)
         return Effect.zipRight(begun, Deferred.await(done))
       })
   })

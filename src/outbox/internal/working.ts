@@ -9,6 +9,7 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { defaults } from "../../Defaults.js"
 import { monotonicNow } from "../../http/internal/monotonic.js"
+import { turn } from "../../http/internal/turn.js"
 import { alphanumeric } from "../../SecureRandom.js"
 import type { Endpoint } from "../../webhooks/Endpoint.js"
 import type { OutboxUnavailable } from "../OutboxError.js"
@@ -30,7 +31,7 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
     const startedAt = yield* monotonicNow
     let ready = true
     let failures = 0
-    let turn = 0
+    let looks = 0
     // Monotonic milliseconds.
     let aloneFrom = 0
     let resyncAt = startedAt + minute
@@ -65,7 +66,7 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
         endpointConcurrency: settings.endpointConcurrency,
         claim: settings.claim,
         kept: settings.kept,
-        turn: turn++,
+        turn: looks++,
         circuit: settings.health.circuit
       })
       if (plan.suspects.length > 0 && (yield* tryAlone(plan.suspects))) return again
@@ -116,7 +117,7 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
       const freed = holding.freed()
       return Effect.flatMap(look, ({ short, time }) => {
         const rest = time <= 0
-          ? Effect.yieldNow()
+          ? turn
           : Effect.raceFirst(Effect.sleep(Duration.millis(time)), short ? Effect.raceFirst(woken, freed) : woken)
         return Effect.zipRight(Effect.zipRight(recovered, housekeeping), rest)
       })

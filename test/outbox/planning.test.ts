@@ -1,0 +1,251 @@
+import { describe, expect, it } from "@effect/vitest"
+import * as FastCheck from "effect/FastCheck"
+import * as Circuit from "../../src/http/Circuit.js"
+import { blank, type EndpointRow } from "../../src/outbox/internal/endpointRows.js"
+import * as Planning from "../../src/outbox/internal/planning.js"
+import * as Endpoint from "../../src/webhooks/Endpoint.js"
+
+const now = 1_000_000
+const circuit = Circuit.settings()
+
+const endpointOf = (id: string, fields: Partial<Endpoint.EndpointFields> = {}) =>
+  new Endpoint.Endpoint({
+    id,
+    url: `https://hooks.example.com/${id}`,
+    events: ["*"],
+    enabled: true,
+    secrets: [],
+    headers: {},
+    timeout: undefined,
+    maxConcurrency: undefined,
+    rateLimit: undefined,
+    ordered: false,
+    format: "event",
+    tenant: undefined,
+    description: undefined,
+    ...fields
+  })
+
+interface Given {
+  readonly first?: number
+  readonly retry?: number
+  readonly leased?: number
+  readonly endpoint?: Partial<Endpoint.EndpointFields>
+  readonly row?: Partial<EndpointRow>
+}
+
+const candidate = (id: string, { endpoint, first, leased, retry, row }: Given): Planning.Candidate => ({
+  due: { endpointId: id, first, retry, leased },
+  endpoint: endpointOf(id, endpoint),
+  row: row === undefined ? undefined : { ...blank(id, circuit), ...row }
+})
+
+const candidates = (all: Readonly<Record<string, Given>>) =>
+  Object.entries(all).map(([id, given]) => candidate(id, given))
+
+const load = (given: Partial<Planning.Load> = {}): Planning.Load => ({
+  now,
+  held: 0,
+  heldRetries: 0,
+  heldOf: () => 0,
+  concurrency: 64,
+  endpointConcurrency: 10,
+  claim: 200,
+  kept: 16,
+  turn: 0,
+  circuit,
+  ...given
+})
+
+const plan = (all: Readonly<Record<string, Given>>, given: Partial<Planning.Load> = {}) =>
+  Planning.plan(candidates(all), load(given))
+
+const wanted = ({ wants }: Planning.Plan) =>
+  Object.fromEntries(wants.map(({ endpoint, first, retry }) => [endpoint.id, [first, retry]]))
+
+const sum = (numbers: ReadonlyArray<number>) => numbers.reduce((a, b) => a + b, 0)
+
+const many = (count: number, given: Given): Readonly<Record<string, Given>> =>
+  Object.fromEntries(Array.from({ length: count }, (_, n) => [`e${n}`, given]))
+
+describe("a plan", () => {
+  it("gives the free slots in equal shares, at most what an endpoint may have", () => {
+    expect(wanted(plan(many(3, { first: 0 })))).toEqual({ e0: [10, 0], e1: [10, 0], e2: [10, 0] })
+    const crowded = plan(many(20, { first: 0 }))
+    const shares = Object.values(wanted(crowded)).map(([first]) => first!)
+    expect([sum(shares), Math.min(...shares), Math.max(...shares)]).toEqual([64, 3, 4])
+  })
+
+  it("minds what is under way: in all, of an endpoint, and the endpoint's own limit", () => {
+    expect(wanted(plan({ a: { first: 0 } }, { held: 60 }))).toEqual({ a: [4, 0] })
+    expect(wanted(plan({ a: { first: 0 } }, { held: 8, heldOf: () => 8 }))).toEqual({ a: [2, 0] })
+    expect(wanted(plan({ a: { first: 0, endpoint: { maxConcurrency: 3 } } }))).toEqual({ a: [3, 0] })
+    expect(wanted(plan({ a: { first: 0, endpoint: { maxConcurrency: 60 } } }))).toEqual({ a: [60, 0] })
+    expect(wanted(plan({ a: { first: 0, endpoint: { maxConcurrency: 60 } } }, { claim: 7 }))).toEqual({ a: [7, 0] })
+  })
+
+  it("tells when something is due that has no slot", () => {
+    expect(plan({ a: { first: 0 } }, { held: 64 })).toMatchObject({ wants: [], short: true })
+    expect(plan({ a: { first: 0 } }, { heldOf: () => 10, held: 10 })).toMatchObject({ wants: [], short: true })
+    expect(plan({ a: { first: now + 1 } })).toMatchObject({ wants: [], short: false })
+  })
+
+  it("keeps slots for first attempts: retries never get them, first attempts do", () => {
+    expect(sum(Object.values(wanted(plan(many(10, { retry: 0 })))).map(([, retry]) => retry!))).toBe(48)
+    const full = { held: 48, heldRetries: 48 }
+    expect(plan(many(10, { retry: 0 }), full)).toMatchObject({ wants: [] })
+    expect(wanted(plan({ ...many(10, { retry: 0 }), fresh: { first: 0 } }, full))["fresh"]).toEqual([
+      expect.any(Number),
+      0
+    ])
+    expect(wanted(plan({ ...many(10, { retry: 0 }), fresh: { first: 0 } }, full))["fresh"]![0]).toBeGreaterThan(0)
+  })
+
+  it("of an endpoint that has both, a quarter are first attempts, and of a single slot every other one", () => {
+    expect(wanted(plan({ a: { first: 0, retry: 0 } }))).toEqual({ a: [3, 7] })
+    const single = { concurrency: 1, kept: 0 }
+    expect(wanted(plan({ a: { first: 0, retry: 0 } }, { ...single, turn: 0 }))).toEqual({ a: [1, 0] })
+    expect(wanted(plan({ a: { first: 0, retry: 0 } }, { ...single, turn: 1 }))).toEqual({ a: [0, 1] })
+  })
+
+  it("rotates who comes first, so that with fewer slots than endpoints each has its turn", () => {
+    const served = new Map<string, number>()
+    for (let turn = 0; turn < 30; turn++) {
+      for (const id of Object.keys(wanted(plan(many(10, { first: 0 }), { concurrency: 4, turn })))) {
+        served.set(id, (served.get(id) ?? 0) + 1)
+      }
+    }
+    expect([...served.values()]).toEqual(Array.from({ length: 10 }, () => 12))
+  })
+
+  it("leaves out who is disabled, paused, open or paced, and tells when to look again", () => {
+    const open = Circuit.Circuit.Open({ generation: 1, until: now + 500, failedProbes: 0 })
+    expect(plan({ a: { first: 0, endpoint: { enabled: false } } })).toMatchObject({ wants: [], wakeAt: Infinity })
+    expect(plan({ a: { first: 0, row: { disabled: { at: 0, by: "operator", reason: "" } } } }))
+      .toMatchObject({ wants: [], wakeAt: Infinity })
+    expect(plan({ a: { first: 0, row: { pausedUntil: now + 700 } } })).toMatchObject({ wants: [], wakeAt: now + 700 })
+    expect(plan({ a: { first: 0, row: { circuit: open } } })).toMatchObject({ wants: [], wakeAt: now + 500 })
+    expect(plan({ a: { first: 0, row: { nextSlotAt: now + 900 }, endpoint: { rateLimit: 1 } } }))
+      .toMatchObject({ wants: [], wakeAt: now + 400 })
+    expect(plan({ a: { first: now + 50, retry: now + 20, leased: now + 90 } })).toMatchObject({
+      wants: [],
+      wakeAt: now + 20
+    })
+    expect(plan({})).toMatchObject({ wants: [], wakeAt: Infinity, short: false })
+  })
+
+  it("names endpoints with a lapsed lease, unless nothing may be sent to them", () => {
+    expect(plan({ a: { leased: now }, b: { leased: now + 1 } }).suspects.map(({ id }) => id)).toEqual(["a"])
+    expect(plan({ a: { leased: 0, row: { pausedUntil: now + 1 } } }).suspects).toEqual([])
+  })
+
+  it("whoever is not closed, or paced, is asked again under the row's lock", () => {
+    const halfOpen = Circuit.Circuit.HalfOpen({ generation: 1, since: now, inFlight: 0, succeeded: 0, failedProbes: 0 })
+    const { wants } = plan({
+      a: { first: 0 },
+      b: { first: 0, endpoint: { rateLimit: 5 } },
+      c: { first: 0, row: { circuit: halfOpen } },
+      d: { first: 0, row: {} }
+    })
+    expect(wants.map(({ guarded }) => guarded)).toEqual([false, true, true, false])
+  })
+
+  it("never breaks a limit, and never leaves a slot empty that something could have", () => {
+    const given = FastCheck.record({
+      due: FastCheck.array(
+        FastCheck.record({
+          first: FastCheck.boolean(),
+          retry: FastCheck.boolean(),
+          limit: FastCheck.integer({ min: 1, max: 20 }),
+          held: FastCheck.nat(8)
+        }),
+        { maxLength: 12 }
+      ),
+      concurrency: FastCheck.integer({ min: 1, max: 80 }),
+      claim: FastCheck.integer({ min: 1, max: 100 }),
+      turn: FastCheck.nat(100)
+    })
+    FastCheck.assert(FastCheck.property(given, ({ claim, concurrency, due, turn }) => {
+      const held = sum(due.map(({ held }) => held))
+      const kept = Math.min(concurrency - 1, Math.floor(concurrency / 4))
+      const all = Object.fromEntries(due.map(({ first, limit, retry }, n) => [
+        `e${n}`,
+        { ...(first ? { first: 0 } : {}), ...(retry ? { retry: 0 } : {}), endpoint: { maxConcurrency: limit } }
+      ]))
+      const heldOf = (id: string) => due[Number(id.slice(1))]!.held
+      const { wants } = plan(all, { claim, concurrency, turn, held, heldRetries: held, heldOf, kept })
+      const free = Math.max(0, Math.min(claim, concurrency - held))
+      const firsts = sum(wants.map(({ first }) => first))
+      const retries = sum(wants.map(({ retry }) => retry))
+      expect(firsts + retries).toBeLessThanOrEqual(free)
+      expect(retries).toBeLessThanOrEqual(Math.max(0, concurrency - kept - held))
+      for (const { endpoint, first, retry } of wants) {
+        expect(first + retry).toBeLessThanOrEqual(endpoint.maxConcurrency! - heldOf(endpoint.id))
+        expect(first === 0 || due[Number(endpoint.id.slice(1))]!.first).toBe(true)
+        expect(retry === 0 || due[Number(endpoint.id.slice(1))]!.retry).toBe(true)
+      }
+      const possible = due.filter(({ first, held, limit }) => first && held < limit).length
+      if (possible > 0 && free > 0) expect(firsts + retries).toBeGreaterThan(0)
+    }))
+  })
+})
+
+describe("a grant", () => {
+  const grant = (fields: Partial<EndpointRow>, wanted: number, endpoint: Partial<Endpoint.EndpointFields> = {}) =>
+    Planning.grant({ ...blank("a", circuit), ...fields }, endpointOf("a", endpoint), wanted, now, circuit)
+  const openSince = (until: number) => Circuit.Circuit.Open({ generation: 4, until, failedProbes: 0 })
+
+  it("is all that is wanted of a closed circuit", () => {
+    expect(grant({}, 3).times).toEqual([now, now, now])
+  })
+
+  it("is nothing of who is disabled, paused or open", () => {
+    expect(grant({ disabled: { at: 0, by: "gone", reason: "" } }, 3).times).toEqual([])
+    expect(grant({ pausedUntil: now + 1 }, 3).times).toEqual([])
+    expect(grant({ circuit: openSince(now + 1) }, 3).times).toEqual([])
+  })
+
+  it("is one probe when a break is over, and none while it is under way; who takes none leaves the row as it is", () => {
+    const probe = grant({ circuit: openSince(now) }, 3)
+    expect(probe.times).toEqual([now])
+    expect(probe.generation).toBe(5)
+    expect(probe.after(0).circuit._tag).toBe("Open")
+    const probing = probe.after(1)
+    expect(probing.circuit._tag).toBe("HalfOpen")
+    expect(grant(probing, 3).times).toEqual([])
+  })
+
+  it("spaces what a rate allows, and gives out half a second ahead", () => {
+    const granted = grant({}, 10, { rateLimit: 5 })
+    expect(granted.times).toEqual([now, now + 220, now + 440])
+    expect(granted.after(2).nextSlotAt).toBe(now + 440)
+    expect(granted.after(0).nextSlotAt).toBeUndefined()
+    expect(grant({ nextSlotAt: now + 440 }, 10, { rateLimit: 5 }).times).toEqual([now + 440])
+    expect(grant({ nextSlotAt: now + 501 }, 10, { rateLimit: 5 }).times).toEqual([])
+    // What wasn't used in time is gone: no burst after a rest.
+    expect(grant({ nextSlotAt: 0 }, 10, { rateLimit: 5 }).times).toEqual([now, now + 220, now + 440])
+  })
+
+  it("never lets more than a rate allows into any second, whoever asks and whenever", () => {
+    FastCheck.assert(FastCheck.property(
+      FastCheck.double({ min: 0.2, max: 300, noNaN: true }),
+      FastCheck.array(FastCheck.tuple(FastCheck.nat(700), FastCheck.nat(40)), { maxLength: 40 }),
+      (rateLimit, asks) => {
+        let row = blank("a", circuit)
+        let at = now
+        const times: Array<number> = []
+        for (const [wait, wanted] of asks) {
+          at += wait
+          const granted = Planning.grant(row, endpointOf("a", { rateLimit }), wanted, at, circuit)
+          times.push(...granted.times)
+          row = granted.after(granted.times.length)
+        }
+        for (const from of times) {
+          expect(times.filter((at) => at >= from && at < from + 1000).length).toBeLessThanOrEqual(
+            Math.ceil(rateLimit)
+          )
+        }
+      }
+    ))
+  })
+})
