@@ -85,6 +85,19 @@ export const oldestDueAge = Metric.gauge("webhook_outbox_oldest_due_age_millisec
   description: "Age of the oldest delivery that is due, as a worker last saw it"
 })
 
+/** Circuits of endpoints that deliveries wait for and that are not closed, by `state` (`Open`, `HalfOpen`), as a worker last saw them. */
+export const endpointCircuits = Metric.gauge("webhook_endpoint_circuits", {
+  description: "Circuits of endpoints with pending deliveries that are not closed, by state"
+})
+
+/** Takes what a worker has seen. */
+export const circuits = (states: ReadonlyArray<string>): Effect.Effect<void> =>
+  Effect.forEach(["Open", "HalfOpen"], (state) =>
+    Metric.set(
+      Metric.tagged(endpointCircuits, "state", state),
+      states.filter((one) => one === state).length
+    ), { discard: true })
+
 /** Deliveries claimed by this process's worker. */
 export const claims = Metric.counter("webhook_claims_total", {
   description: "Deliveries claimed by a worker",

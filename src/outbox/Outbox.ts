@@ -207,7 +207,8 @@ const finish = (
   }
   const enqueued = { messageId: result.messageId, duplicate: result.duplicate, deliveries: result.deliveries }
   const counted = Metrics.enqueued(result.duplicate ? "duplicate" : item.wanting.length === 0 ? "unrouted" : "stored")
-  return Effect.as(counted, enqueued)
+  const entered = result.duplicate ? Effect.void : Metrics.deliveriesEntered("pending", result.deliveries)
+  return Effect.as(Effect.zipRight(counted, entered), enqueued)
 }
 
 const traced = <A, E>(events: number, effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>

@@ -46,8 +46,8 @@ export const connected = (url: string): Database =>
 
 let shared: Promise<PostgresServer> | undefined
 
-/** The server that cases share which leave it in peace. */
-export const sharedServer = (): Promise<PostgresServer> => (shared ??= startPostgres())
+/** The server that cases share which leave it in peace: what is killed are its clients. */
+export const sharedServer = (): Promise<PostgresServer> => (shared ??= startPostgres({ fsync: false }))
 
 export const stopSharedServer = async (): Promise<void> => (await shared)?.stop()
 

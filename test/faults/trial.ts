@@ -239,6 +239,19 @@ export class Trial {
     )
   }
 
+  /** What the database holds that has not been delivered; for a case that has failed. */
+  async left(): Promise<string> {
+    try {
+      const rows = await this.database.query(
+        `SELECT endpoint_id, state, reason, lane, held, min(due_at) AS due_from, max(due_at) AS due_to, max(lapses) AS lapses, count(*) AS n
+         FROM webhook_deliveries WHERE state <> 'delivered' GROUP BY endpoint_id, state, reason, lane, held`
+      )
+      return [`now ${Date.now()}`, ...rows.slice(0, 10).map((row) => JSON.stringify(row))].join("\n")
+    } catch (error) {
+      return `the database can't tell what is left: ${String(error)}`
+    }
+  }
+
   /** The last words of the programs that wrote any. */
   said(): string {
     return this.processes.filter((process) => process.err() !== "" && !process.name.startsWith("enqueue-")).slice(-8)
@@ -262,7 +275,7 @@ export const attempt = async (
   try {
     return await run(trial)
   } catch (error) {
-    throw new Error(trial.said(), { cause: error })
+    throw new Error(`${await trial.left()}\n${trial.said()}`, { cause: error })
   } finally {
     await Processes.killAll(folder)
     await trial.close()

@@ -1,5 +1,4 @@
 /** What the fleet knows of an endpoint, and what that means for its deliveries: the breaker, five days of failures, endpoints that are not configured. */
-import * as SqlClient from "@effect/sql/SqlClient"
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Deliveries from "../../src/outbox/Deliveries.js"
@@ -12,12 +11,14 @@ import {
   deliveries,
   eventually,
   fleet,
+  leave,
   operatorEvents,
   pass,
   play,
   receiver,
   states,
   times,
+  wake,
   working
 } from "../support/working.js"
 
@@ -153,11 +154,8 @@ describe("an endpoint that only fails", () => {
 describe("an endpoint that is not configured, or not enabled", () => {
   it.effect("gets nothing, and its deliveries wait; the others' go on", () =>
     Effect.gen(function*() {
-      const sql = yield* SqlClient.SqlClient
-      yield* enqueue()
-      yield* enqueue()
-      yield* sql`UPDATE webhook_deliveries SET endpoint_id = 'gone' WHERE id = 1`
-      yield* sql`UPDATE webhook_deliveries SET endpoint_id = 'off' WHERE id = 2`
+      yield* leave([{ endpoint: "gone", lane: "first" }, { endpoint: "off", lane: "leased", fence: "dead" }])
+      yield* wake
       yield* pass("3 days")
       yield* enqueue()
       yield* pass("3 days")

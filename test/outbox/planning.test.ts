@@ -35,7 +35,7 @@ interface Given {
 }
 
 const candidate = (id: string, { endpoint, first, leased, retry, row }: Given): Planning.Candidate => ({
-  due: { endpointId: id, first, retry, leased },
+  due: { endpointId: id, first, since: first, retry, leased },
   endpoint: endpointOf(id, endpoint),
   row: row === undefined ? undefined : { ...blank(id, circuit), ...row }
 })
@@ -74,6 +74,11 @@ describe("a plan", () => {
     const crowded = plan(many(20, { first: 0 }))
     const shares = Object.values(wanted(crowded)).map(([first]) => first!)
     expect([sum(shares), Math.min(...shares), Math.max(...shares)]).toEqual([64, 3, 4])
+  })
+
+  it("gives retries equal shares of what they may have", () => {
+    const shares = Object.values(wanted(plan(many(10, { retry: 0 })))).map(([, retry]) => retry!)
+    expect([shares.length, sum(shares), Math.min(...shares), Math.max(...shares)]).toEqual([10, 48, 4, 5])
   })
 
   it("minds what is under way: in all, of an endpoint, and the endpoint's own limit", () => {

@@ -3,13 +3,14 @@ import * as HttpClient from "@effect/platform/HttpClient"
 import type * as SqlClient from "@effect/sql/SqlClient"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
+import { turn } from "../../src/http/internal/turn.js"
 import * as ResilientHttpClient from "../../src/http/ResilientHttpClient.js"
 import * as Deliveries from "../../src/outbox/Deliveries.js"
 import * as DeliveryWorker from "../../src/outbox/DeliveryWorker.js"
@@ -121,10 +122,7 @@ const unhurried: DeliveryWorker.Options = { poll: "10 days", retention: false, l
 
 /** A worker with all that it is made of. Its end is hastened: what is under way when a test is over would wait for the clock. */
 export const working = (setup: Setup = {}) =>
-  hastened.pipe(
-    Layer.provideMerge(DeliveryWorker.layer({ ...unhurried, ...setup.worker })),
-    Layer.provideMerge(prepared(setup))
-  )
+  Layer.provideMerge(hastened(DeliveryWorker.layer({ ...unhurried, ...setup.worker })), prepared(setup))
 
 /** Starts a worker in the scope. */
 export const start = (options: DeliveryWorker.Options = {}) => DeliveryWorker.make({ ...unhurried, ...options })
@@ -136,7 +134,7 @@ export const fleet = (size: number, { url: _, ...database }: Database, setup: Om
     (shared) =>
       Effect.forEach(Array.from({ length: size }), () =>
         Layer.build(
-          DeliveryWorker.layer({ ...unhurried, ...setup.worker }).pipe(
+          hastened(DeliveryWorker.layer({ ...unhurried, ...setup.worker })).pipe(
             Layer.provideMerge(parts({
               ...setup,
               database: Layer.provideMerge(OutboxSchema.layerMigrated({ clock: "process" }), database.client).pipe(
@@ -148,9 +146,26 @@ export const fleet = (size: number, { url: _, ...database }: Database, setup: Om
         ))
   )
 
-/** Lets time pass, and what it set off come to rest. */
-export const pass = (duration: Duration.DurationInput) =>
-  Effect.zipRight(TestClock.adjust(duration), Effect.repeatN(TestClock.adjust(0), 2))
+/**
+ * Lets time pass, and what each moment set off come to rest before the next one: the worker writes when the event loop has gone round, for which no
+ * clock is asked.
+ */
+export const pass = (duration: Duration.DurationInput): Effect.Effect<void> =>
+  Effect.gen(function*() {
+    const clock = yield* TestClock.testClock()
+    const end = (yield* Clock.currentTimeMillis) + Duration.toMillis(duration)
+    for (;;) {
+      yield* rest
+      const next = Math.min(...yield* clock.sleeps)
+      if (next > end) break
+      yield* TestClock.setTime(next)
+    }
+    yield* TestClock.setTime(end)
+    yield* rest
+  })
+
+/** The event loop goes round a few times. */
+export const rest = Effect.repeatN(turn, 9)
 
 /** Waits, in real time, for something that a database or a timer brings about. */
 export const eventually = <E, R>(condition: Effect.Effect<boolean, E, R>): Effect.Effect<void, E, R> =>
@@ -257,16 +272,17 @@ export const monotonic = Effect.map(Clock.currentTimeNanos, (nanos) => Number(na
 
 // --- internal
 
-/** With a real clock there is nothing to hasten. */
-const hastened = Layer.scopedDiscard(Effect.addFinalizer(() =>
-  Effect.forkDaemon(Effect.repeatN(
-    Effect.zipRight(
-      Effect.promise(() => new Promise((resolve) => setTimeout(resolve, 1))),
-      TestClock.adjust("20 seconds")
-    ),
-    4
-  ))
-))
+/** While the layer ends, time passes; with a real clock it does so anyway. */
+const hastened = <A, E, R>(layer: Layer.Layer<A, E, R>): Layer.Layer<A, E, R> =>
+  Layer.suspend(() => {
+    let ended = false
+    const finalizer = (effect: Effect.Effect<unknown>) => Layer.scopedDiscard(Effect.addFinalizer(() => effect))
+    const passing = Effect.repeat(Effect.zipRight(rest, TestClock.adjust("5 seconds")), { until: () => ended })
+    return finalizer(Effect.forkDaemon(passing)).pipe(
+      Layer.provideMerge(layer),
+      Layer.provideMerge(finalizer(Effect.sync(() => ended = true)))
+    )
+  })
 
 const script = (steps: Steps): testing.Script => ({
   ...Object.fromEntries(Object.entries(steps).map(([id, list]) => [`https://hooks.example.com/${id}`, list])),

@@ -52,18 +52,20 @@ export const scan = (
       sql.literal(`'${lane}'`)
     })`
   return query(Effect.map(
-    sql<{ readonly id: string } & Record<"first" | "leased" | "retry", number | string | null>>`
+    sql<{ readonly id: string } & Record<"first" | "leased" | "retry" | "since", number | string | null>>`
       WITH RECURSIVE e(id) AS (
         SELECT min(endpoint_id) FROM ${deliveries} WHERE ${pending}
         UNION ALL
         SELECT (SELECT min(endpoint_id) FROM ${deliveries} WHERE ${pending} AND endpoint_id > e.id) FROM e WHERE e.id IS NOT NULL
       )
-      SELECT id, ${earliest("first")} AS first, ${earliest("retry")} AS retry, ${earliest("leased")} AS leased
+      SELECT id, ${earliest("first")} AS first, ${earliest("retry")} AS retry, ${earliest("leased")} AS leased,
+        (SELECT created_at FROM ${deliveries} WHERE ${pending} AND endpoint_id = e.id AND lane = 'first' ORDER BY due_at, id LIMIT 1) AS since
       FROM e WHERE id IS NOT NULL`,
     (rows) =>
-      rows.map(({ first, id, leased, retry }) => ({
+      rows.map(({ first, id, leased, retry, since }) => ({
         endpointId: id,
         first: optional(first),
+        since: optional(since),
         retry: optional(retry),
         leased: optional(leased)
       }))

@@ -92,7 +92,7 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
         Effect.as(batch.map(() => undefined))
       )
 
-    const drop = (batch: ReadonlyArray<Settling.Ended>): Effect.Effect<void> =>
+    const drop = (batch: ReadonlyArray<Pick<Settling.Ended, "claimed">>): Effect.Effect<void> =>
       Effect.suspend(() => {
         for (const { claimed } of batch) remove(claimed)
         return free
@@ -144,6 +144,11 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
       Effect.catchAll(submitted(ended), () => Effect.zipRight(lost([ended]), drop([ended])))
 
     const run = (claimed: Claimed): Effect.Effect<void> =>
+      Effect.catchAllCause(attempt(claimed), (cause) =>
+        // A fault of ours: its lease is no longer renewed, so somebody will see that it lapsed.
+        Effect.zipRight(Effect.logError("webhook_worker_fault", cause), drop([{ claimed }])))
+
+    const attempt = (claimed: Claimed): Effect.Effect<void> =>
       Effect.uninterruptible(Effect.gen(function*() {
         const { report, startedAt } = yield* Attempting.attempt(store, sender, claimed)
         yield* submit({

@@ -10,6 +10,8 @@ import { blank, type EndpointRow } from "./endpointRows.js"
 export interface Due {
   readonly endpointId: string
   readonly first: number | undefined
+  /** When the one that waits for its first attempt was stored. */
+  readonly since: number | undefined
   readonly retry: number | undefined
   /** When the earliest lease ends, or has ended. */
   readonly leased: number | undefined
@@ -177,6 +179,7 @@ const shares = (
   const wants: Array<Want> = []
   let left = free
   let leftForRetries = freeForRetries
+  let retrying = open.filter(({ candidate: { due } }) => isDue(due.retry, now)).length
   for (const [index, { candidate: { due, endpoint }, guarded, room }] of open.entries()) {
     if (left <= 0) break
     const share = Math.min(room, Math.max(1, Math.floor(left / (open.length - index))))
@@ -184,10 +187,12 @@ const shares = (
     const again = isDue(due.retry, now) && leftForRetries > 0
     // Both have work: a quarter is the first attempts', and of a single slot every other one.
     const most = !again ? 0 : !fresh ? share : share === 1 ? turn % 2 : share - Math.ceil(share / 4)
-    const retry = Math.min(most, leftForRetries)
+    // Shares of their own: else the first few would take all that retries may have.
+    const retry = Math.min(most, Math.max(1, Math.floor(leftForRetries / Math.max(1, retrying))), leftForRetries)
     const first = fresh ? share - retry : 0
     left -= first + retry
     leftForRetries -= retry
+    if (isDue(due.retry, now)) retrying--
     if (first + retry > 0) wants.push({ endpoint, first, retry, guarded })
   }
   return wants

@@ -211,20 +211,24 @@ const foldHealth = (
   now: number
 ): Effect.Effect<Settled["events"], SqlError> =>
   Effect.gen(function*() {
-    const told = settled.flatMap(({ ended: { claimed, report }, settlement }) =>
-      report === undefined ? [] : [{ claimed, report, settlement, result: Outcome.forCircuit(report) }]
-    )
+    // One that was not sent gives its permit back.
+    const told = settled.map(({ ended: { claimed, report }, settlement }) => ({
+      claimed,
+      report,
+      settlement,
+      result: report === undefined ? "Neutral" as const : Outcome.forCircuit(report)
+    }))
     const ids = [...new Set(told.map(({ claimed }) => claimed.endpoint.id))].sort()
     const rows = new Map(yield* EndpointRows.lock(store, ids, now, settings.circuit))
     const events: Array<Settled["events"][number]> = []
     for (const { claimed, report, result, settlement } of told) {
       const endpointId = claimed.endpoint.id
       const folded = Health.settle(rowOf(rows, endpointId, settings.circuit), {
-        delivered: report.outcome === "delivered",
+        delivered: report?.outcome === "delivered",
         circuitResult: result,
         generation: claimed.generation,
-        retryAfter: report.retryAfter,
-        status: report.status,
+        retryAfter: report?.retryAfter,
+        status: report?.status,
         disable: settlement.disable,
         now
       }, settings)

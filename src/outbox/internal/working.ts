@@ -5,11 +5,13 @@ import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { defaults } from "../../Defaults.js"
 import { monotonicNow } from "../../http/internal/monotonic.js"
 import { turn } from "../../http/internal/turn.js"
+import * as Metrics from "../../Metrics.js"
 import { alphanumeric } from "../../SecureRandom.js"
 import type { Endpoint } from "../../webhooks/Endpoint.js"
 import type { OutboxUnavailable } from "../OutboxError.js"
@@ -53,9 +55,14 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
       if (!(yield* lock.check)) return { time: settings.poll, short: false }
       const due = yield* Claiming.scan(store)
       const now = yield* store.now
-      if (due.length === 0) return { time: settings.poll, short: false }
+      yield* Metric.set(Metrics.oldestDueAge, oldestDueAge(due, now))
+      if (due.length === 0) {
+        yield* Metrics.circuits([])
+        return { time: settings.poll, short: false }
+      }
       const known = yield* candidates(due)
       const rows = yield* EndpointRows.read(store, known.map(({ endpoint }) => endpoint.id), settings.health.circuit)
+      yield* Metrics.circuits([...rows.values()].map(({ circuit }) => circuit._tag))
       yield* holding.discardFor([...rows.values()].filter(discards).map(({ id }) => id))
       const plan = Planning.plan(known.map((one) => ({ ...one, row: rows.get(one.endpoint.id) })), {
         now,
@@ -163,10 +170,18 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
         )
       )
     )
-    const recoveries = Effect.forever(Effect.zipRight(
-      Effect.ignore(deliveries.resumeRecoveries),
-      Effect.sleep(Duration.millis(Math.max(settings.poll, recoveryPoll)))
-    ))
+    // A job is joined as soon as it is known of, so that it doesn't matter what becomes of whoever began it.
+    const recoveries = Effect.forever(Effect.suspend(() => {
+      const woken = store.awaitWake()
+      return Effect.flatMap(
+        Effect.orElseSucceed(deliveries.resumeRecoveries, () => 0),
+        (moved) =>
+          moved > 0 ? turn : Effect.zipRight(
+            Effect.raceFirst(woken, Effect.sleep(Duration.millis(Math.max(settings.poll, recoveryPause)))),
+            Effect.sleep(Duration.millis(recoveryPause))
+          )
+      )
+    }))
 
     const fibers = yield* Effect.forEach([loop, recoveries], (one) => Effect.forkDaemon(one))
     yield* Effect.addFinalizer(() => Effect.zipRight(Fiber.interruptAll(fibers), holding.stop))
@@ -187,9 +202,16 @@ const again: Rest = { time: 0, short: false }
 /** Milliseconds. */
 const contended = 25
 const longestBackoff = 5000
-const recoveryPoll = 1000
+const recoveryPause = 1000
 const minute = 60_000
 const hour = 3_600_000
+
+/** Milliseconds. */
+const oldestDueAge = (due: ReadonlyArray<Planning.Due>, now: number): number =>
+  due.reduce((oldest, { first, retry, since }) => {
+    const stored = first !== undefined && first <= now ? Math.max(first, since ?? now) : now
+    return Math.max(oldest, now - Math.min(stored, retry ?? now))
+  }, 0)
 
 const discards = ({ disabled }: EndpointRows.EndpointRow): boolean =>
   disabled?.by === "gone" || disabled?.by === "receiver"

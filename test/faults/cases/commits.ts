@@ -53,13 +53,14 @@ export const cases: ReadonlyArray<Case> = [{
   on: ["postgres"],
   deaf: true,
   run: async (trial) => {
+    const events = 400
     trial.configure({ a: {}, b: {} })
     await trial.migrate()
     const proxy = await startProxy(trial.database.url)
     trial.onEnd(proxy.close)
-    await trial.enqueue(numbered(1000))
+    await trial.enqueue(numbered(events))
     proxy.decide((commit) =>
-      commit % 3 !== 0 || commit > 60 ? "pass" : commit % 2 === 0 ? "lose the answer" : "lose the request"
+      commit % 3 !== 0 || commit > 36 ? "pass" : commit % 2 === 0 ? "lose the answer" : "lose the request"
     )
     const worker = trial.supervised("w1", { WEBHOOKS_DATABASE_URL: proxy.url, WEBHOOKS_LEASE: "6s" })
     await trial.settled(90)
@@ -69,9 +70,9 @@ export const cases: ReadonlyArray<Case> = [{
       `only ${JSON.stringify(proxy.lost)} of ${proxy.commits()} commits`
     )
     const rows = await counted(trial)
-    expect(rows === "1000 messages, 2000 deliveries", rows)
+    expect(rows === `${events} messages, ${2 * events} deliveries`, rows)
     const attempts = await trial.database.count("SELECT count(*) AS n FROM webhook_attempts")
-    expect(attempts === 2000, `${attempts} attempts recorded for 2000 deliveries`)
+    expect(attempts === 2 * events, `${attempts} attempts recorded for ${2 * events} deliveries`)
     // Its leases never lapsed unsettled, and it wasn't killed: what the database took it must not send again.
     const { duplicates } = trial.check()
     return { ...losses(proxy.lost), commits: proxy.commits(), duplicates, attempts, rows: `"${rows}"` }
