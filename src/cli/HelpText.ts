@@ -70,7 +70,7 @@ export const environment = (...names: ReadonlyArray<string>): string =>
     "Environment (a .env file in the working directory is read below it; durations as 10s or \"10 seconds\"):",
     ...names.map((name) => {
       const [text, fallback] = variables[name] ?? ["", ""]
-      return `  ${name.padEnd(29)}${text} (default: ${fallback})`
+      return `  ${name.padEnd(31)}${text} (default: ${fallback})`
     })
   ].join("\n")
 

@@ -47,7 +47,8 @@ export type EnqueueError =
 export class Outbox extends Context.Tag("effect-webhooks/Outbox")<Outbox, {
   /**
    * Stores an event. Within `sql.withTransaction` it is part of that transaction, and its COMMIT is the host's: where it fails, @effect/sql ends the
-   * effect with a defect. Otherwise it has been committed when this succeeds; events that are handed in at the same time share a commit.
+   * effect with a defect. Don't fork it there: a fiber that outlives the transaction would store into whatever its connection does next. Otherwise it has
+   * been committed when this succeeds; events that are handed in at the same time share a commit, and beyond 10 000 that wait `busy` is the answer.
    *
    * The same idempotency key, or the same `event.id`, again: nothing is stored and the first message's id comes back, as long as its row is
    * kept (see `Deliveries.purge`); with another type or content: `IdempotencyConflict`. A time that the event didn't come with is not content.
@@ -129,12 +130,19 @@ export const make = (
           }))
       }) as Effect.Effect<A, E | OutboxUnavailable>
 
-    const submit = yield* Batching.make(
+    const batching = yield* Batching.make(
       (items: ReadonlyArray<Enqueueing.Prepared>) => storeAll(items, Effect.succeed),
       maxBatch,
       // Something about one of them, a trigger of the host's say.
       ({ reason }: OutboxUnavailable) => reason === "constraint" || reason === "other"
     )
+
+    const submit = (item: Enqueueing.Prepared): Effect.Effect<Enqueueing.Result, OutboxUnavailable> =>
+      Effect.suspend(() =>
+        batching.waiting() < maxWaiting
+          ? Effect.zipLeft(batching.submit(item), store.signal)
+          : Effect.fail(new OutboxUnavailable({ reason: "busy" }))
+      )
 
     const enqueue = (keyed: Keyed): Effect.Effect<Enqueued, EnqueueError> =>
       Effect.flatMap(prepare(keyed), (item) =>
@@ -193,6 +201,9 @@ export class InvalidIdempotencyKey
 
 /** Messages that share a commit at most. */
 const maxBatch = 200
+
+/** Events that wait for their commit at most; more are refused. */
+const maxWaiting = 10_000
 
 const reconnecting = Schedule.intersect(Schedule.exponential("100 millis", 3), Schedule.recurs(2))
 

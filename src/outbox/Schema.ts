@@ -90,7 +90,9 @@ const migrateStore = (store: Store.Store): Effect.Effect<Migrated, OutboxUnavail
   Effect.flatMap(
     Effect.orElseSucceed(current(store), () => 0),
     (found): Effect.Effect<Migrated, OutboxUnavailable | SchemaTooNew> =>
-      found === version ? Effect.succeed({ from: found, to: found }) : store.transaction(locked(store))
+      found === version ?
+        Effect.succeed({ from: found, to: found }) : // An index of a large table takes its time.
+        store.transaction(locked(store), "24 hours")
   )
 
 const locked = (store: Store.Store): Effect.Effect<Migrated, SchemaTooNew | SqlError> =>

@@ -22,7 +22,6 @@ import type { Endpoint } from "./Endpoint.js"
 import { attemptRequest, signaturesOf } from "./internal/attemptRequest.js"
 import * as Excerpt from "./internal/excerpt.js"
 import { requestSecrets } from "./internal/requestSecrets.js"
-import * as Stopping from "./internal/stopping.js"
 import type { Message } from "./Message.js"
 import * as Outcome from "./Outcome.js"
 
@@ -115,7 +114,7 @@ export const make = (options: Options = {}): Effect.Effect<WebhookSender["Type"]
             }
           ).pipe(
             Client.withKey(endpoint.id),
-            Stopping.asWanted(restore),
+            restore,
             Effect.exit,
             Effect.flatMap((exit) =>
               report(

@@ -113,6 +113,8 @@ export interface Supervised {
   readonly current: () => Running | undefined
   /** Every process so far. */
   readonly all: ReadonlyArray<Running>
+  /** No more restarts. */
+  readonly abandon: () => void
   /** No more restarts; SIGTERM to what runs, which must end with 0. */
   readonly stop: () => Promise<void>
 }
@@ -142,6 +144,9 @@ export const supervise = (name: string, launch: (name: string) => Running): Supe
   return {
     current: () => current,
     all,
+    abandon: () => {
+      state.stopping = true
+    },
     stop: async () => {
       state.stopping = true
       if (current !== undefined) {

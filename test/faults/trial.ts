@@ -17,7 +17,7 @@ export interface Case {
   /** The databases that it is run on. */
   readonly on: ReadonlyArray<Dialect>
   /** On PostgreSQL once more with polling off, so that a listener that has gone deaf shows. */
-  readonly deaf?: boolean | undefined
+  readonly deaf?: boolean | "only" | undefined
   /** Waits more than it works: such cases run beside the others. */
   readonly idle?: boolean | undefined
   readonly run: (trial: Trial) => Promise<Figures>
@@ -60,6 +60,7 @@ export class Trial {
   readonly ledger: Ledger = makeLedger()
   /** `WEBHOOKS_POLL` of the workers. */
   readonly poll: string
+  private readonly supervisors: Array<Processes.Supervised> = []
   private readonly cleanups: Array<() => Promise<unknown>> = []
   private endpoints: ReadonlyArray<string> = []
   private config = "{}"
@@ -132,7 +133,9 @@ export class Trial {
     env: Readonly<Record<string, string>> = {},
     preload?: ReadonlyArray<string>
   ): Processes.Supervised {
-    return Processes.supervise(name, (each) => this.worker(each, env, preload))
+    const supervised = Processes.supervise(name, (each) => this.worker(each, env, preload))
+    this.supervisors.push(supervised)
+    return supervised
   }
 
   /** Starts the HTTP service with its worker, and waits until it is ready. */
@@ -259,6 +262,8 @@ export class Trial {
   }
 
   async close(): Promise<void> {
+    for (const supervised of this.supervisors) supervised.abandon()
+    await Processes.killAll(this.folder)
     for (const cleanup of this.cleanups) await cleanup()
   }
 }
@@ -277,7 +282,6 @@ export const attempt = async (
   } catch (error) {
     throw new Error(`${await trial.left()}\n${trial.said()}`, { cause: error })
   } finally {
-    await Processes.killAll(folder)
     await trial.close()
     await receiver.close()
     rmSync(folder, { recursive: true, force: true, maxRetries: 5 })

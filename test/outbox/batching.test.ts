@@ -16,7 +16,7 @@ const gated = (max: number) =>
     const gates: Array<Deferred.Deferred<void, string>> = []
     let running = 0
     let most = 0
-    const submit = yield* Batching.make<number, string, string>(
+    const { submit } = yield* Batching.make<number, string, string>(
       (items) =>
         Effect.gen(function*() {
           batches.push(items)

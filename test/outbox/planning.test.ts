@@ -92,6 +92,8 @@ describe("a plan", () => {
   it("tells when something is due that has no slot", () => {
     expect(plan({ a: { first: 0 } }, { held: 64 })).toMatchObject({ wants: [], short: true })
     expect(plan({ a: { first: 0 } }, { heldOf: () => 10, held: 10 })).toMatchObject({ wants: [], short: true })
+    // Slots are free, but not for retries.
+    expect(plan({ a: { retry: 0 } }, { held: 48, heldRetries: 48 })).toMatchObject({ wants: [], short: true })
     expect(plan({ a: { first: now + 1 } })).toMatchObject({ wants: [], short: false })
   })
 

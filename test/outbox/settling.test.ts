@@ -202,11 +202,11 @@ describe.each(backends)("settling on $name", (backend) => {
       })
       expect(yield* row(4)).toMatchObject({
         state: "pending",
-        lane: "first",
+        lane: "leased",
         dueAt: 0,
         step: 0,
         attempts: 0,
-        lapses: 2
+        lapses: 1
       })
       expect(yield* count("webhook_attempts")).toBe(2)
     }).pipe(Effect.provide(layer)))

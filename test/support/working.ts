@@ -272,16 +272,18 @@ export const monotonic = Effect.map(Clock.currentTimeNanos, (nanos) => Number(na
 
 // --- internal
 
-/** While the layer ends, time passes; with a real clock it does so anyway. */
+/** While the layer ends, time passes, and no longer: what closes after it has time limits of its own. */
 const hastened = <A, E, R>(layer: Layer.Layer<A, E, R>): Layer.Layer<A, E, R> =>
   Layer.suspend(() => {
-    let ended = false
-    const finalizer = (effect: Effect.Effect<unknown>) => Layer.scopedDiscard(Effect.addFinalizer(() => effect))
-    const passing = Effect.repeat(Effect.zipRight(rest, TestClock.adjust("5 seconds")), { until: () => ended })
-    return finalizer(Effect.forkDaemon(passing)).pipe(
-      Layer.provideMerge(layer),
-      Layer.provideMerge(finalizer(Effect.sync(() => ended = true)))
+    let passing: Fiber.RuntimeFiber<unknown> | undefined
+    const begin = Effect.forever(Effect.zipRight(rest, TestClock.adjust("5 seconds"))).pipe(
+      Effect.interruptible,
+      Effect.forkDaemon,
+      Effect.map((fiber) => passing = fiber)
     )
+    const end = Effect.suspend(() => passing === undefined ? Effect.void : Fiber.interrupt(passing))
+    const finalizer = (effect: Effect.Effect<unknown>) => Layer.scopedDiscard(Effect.addFinalizer(() => effect))
+    return finalizer(begin).pipe(Layer.provideMerge(layer), Layer.provideMerge(finalizer(end)))
   })
 
 const script = (steps: Steps): testing.Script => ({

@@ -7,7 +7,6 @@ import * as Exit from "effect/Exit"
 import * as Tracer from "effect/Tracer"
 import * as ResilientHttpClient from "../../http/ResilientHttpClient.js"
 import { Endpoint } from "../../webhooks/Endpoint.js"
-import { stoppable } from "../../webhooks/internal/stopping.js"
 import * as Message from "../../webhooks/Message.js"
 import type { DeliveryReport, WebhookSender } from "../../webhooks/WebhookSender.js"
 import type { Claimed } from "./claiming.js"
@@ -29,7 +28,7 @@ export const attempt = (
     if (Exit.isFailure(waited) || late) return { report: undefined, startedAt }
     const report = yield* sender.send(toMessage(claimed), toEndpoint(claimed)).pipe(
       ResilientHttpClient.withSingleAttempt(claimed.attempts + 1),
-      stoppable,
+      Effect.annotateLogs({ deliveryId: `dlv_${claimed.id}`, attempt: claimed.attempts + 1 }),
       Effect.withSpan("DeliveryWorker.attempt", {
         captureStackTrace: false,
         root: true,

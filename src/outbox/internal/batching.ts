@@ -11,6 +11,12 @@ import { turn } from "../../http/internal/turn.js"
 /** Hands in an item and waits for what became of it. Interrupting the wait doesn't take it back. */
 export type Submit<Item, Result, E> = (item: Item) => Effect.Effect<Result, E>
 
+export interface Batching<Item, Result, E> {
+  readonly submit: Submit<Item, Result, E>
+  /** Items that wait for their batch to begin. */
+  readonly waiting: () => number
+}
+
 /**
  * `run` gets between 1 and `max` items and gives a result for each, in their order. Where it fails, each of them is run by itself if `divide` says so, since
  * one may have failed them all; else its failure is theirs. It runs outside of the submitters' fibers, one run at a time, and what has been
@@ -20,7 +26,7 @@ export const make = <Item, Result, E>(
   run: (items: ReadonlyArray<Item>) => Effect.Effect<ReadonlyArray<Result>, E>,
   max: number,
   divide: (error: E) => boolean
-): Effect.Effect<Submit<Item, Result, E>, never, Scope.Scope> =>
+): Effect.Effect<Batching<Item, Result, E>, never, Scope.Scope> =>
   Effect.map(Effect.scope, (scope) => {
     const queue: Array<Pending<Item, Result, E>> = []
     let running = false
@@ -47,14 +53,17 @@ export const make = <Item, Result, E>(
       })
     )
 
-    return (item) =>
-      Effect.flatMap(Deferred.make<Result, E>(), (done) => {
-        queue.push({ item, done })
-        if (running) return Deferred.await(done)
-        running = true
-        const begun = Effect.forkIn(Effect.uninterruptible(flush), scope)
-        return Effect.zipRight(begun, Deferred.await(done))
-      })
+    const submit: Submit<Item, Result, E> = (item) =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(Deferred.make<Result, E>(), (done) => {
+          queue.push({ item, done })
+          const begun = running ? Effect.void : Effect.asVoid(Effect.forkIn(flush, scope))
+          running = true
+          return Effect.zipRight(begun, restore(Deferred.await(done)))
+        })
+      )
+
+    return { submit, waiting: () => queue.length }
   })
 
 // --- internal

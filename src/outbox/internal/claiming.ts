@@ -3,6 +3,7 @@
  * through the index from one to the next, and reads only the rows that it claims.
  */
 import type { SqlError } from "@effect/sql/SqlError"
+import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import type * as Circuit from "../../http/Circuit.js"
 import type { Endpoint } from "../../webhooks/Endpoint.js"
@@ -78,22 +79,31 @@ export interface Lease {
   readonly length: number
   readonly fence: string
   readonly circuit: Circuit.Settings
+  /** Milliseconds from storing to the first attempt. */
+  readonly firstDelay: number
 }
 
 /** Claims what is wanted, as far as it is there and the endpoints' rows allow it. */
 export const claim = (
   store: Store,
   wants: ReadonlyArray<Want>,
-  rows: ReadonlyMap<string, EndpointRows.EndpointRow>,
   lease: Lease
 ): Effect.Effect<ReadonlyArray<Claimed>, OutboxUnavailable> =>
   store.transaction(Effect.gen(function*() {
     const now = yield* store.now
     const guarded = wants.filter((want) => want.guarded).map(({ endpoint }) => endpoint.id).sort()
     const locked = yield* EndpointRows.lock(store, guarded, now, lease.circuit)
+    // As they are now: since the plan was made one may have been disabled, or its circuit have opened.
+    const kept = yield* EndpointRows.keep(
+      store,
+      wants.flatMap((want) => want.guarded ? [] : [want.endpoint.id]),
+      lease.circuit
+    )
     const takes: Array<Take & { readonly granted: Grant }> = []
     for (const { endpoint, first, guarded, retry } of wants) {
-      const row = rowOf(guarded ? locked : rows, endpoint.id, lease.circuit)
+      const row = rowOf(guarded ? locked : kept, endpoint.id, lease.circuit)
+      // A probe is for who has the row to itself: next time.
+      if (!guarded && row.circuit._tag !== "Closed") continue
       const granted = grant(row, endpoint, first + retry, now, lease.circuit)
       const some = granted.times.length
       // A probe is the one that has waited longest.
@@ -195,13 +205,35 @@ const take = (
   now: number,
   lease: Lease
 ): Effect.Effect<ReadonlyArray<Row>, SqlError> => {
-  const { dialect, rows, sql, tables: { deliveries } } = store
   const wanted = takes.flatMap(({ endpoint, first, retry }) => [
     { endpoint_id: endpoint.id, lane: "first", n: first },
     { endpoint_id: endpoint.id, lane: "retry", n: retry }
   ]).filter(({ n }) => n > 0)
-  if (wanted.length === 0) return Effect.succeed([])
-  const pending = sql.literal("d.state = 'pending' AND d.held = 0")
+  return Effect.map(
+    Effect.forEach(Arr.chunksOf(wanted, mostTerms), (some) => takeSome(store, some, now, lease)),
+    (rows) => rows.flat()
+  )
+}
+
+interface Wanted {
+  readonly endpoint_id: string
+  readonly lane: string
+  readonly n: number
+}
+
+/** SQLite puts at most 500 queries together. */
+const mostTerms = 400
+
+const takeSome = (
+  store: Store,
+  wanted: ReadonlyArray<Wanted>,
+  now: number,
+  lease: Lease
+): Effect.Effect<ReadonlyArray<Row>, SqlError> => {
+  const { dialect, rows, sql, tables: { deliveries } } = store
+  const pending = lease.firstDelay === 0
+    ? sql.literal("d.state = 'pending' AND d.held = 0")
+    : sql`d.state = 'pending' AND d.held = 0 AND (d.lane <> 'first' OR d.created_at <= ${now - lease.firstDelay})`
   const picked = dialect === "pg"
     // As an array: PostgreSQL takes the number of rows of a subquery for a share of the table, and reads all of it.
     ? sql`id = ANY (ARRAY(

@@ -20,6 +20,19 @@ export const discardPending = (
       (counts) => counts.reduce((sum, count) => sum + count, 0)
     )
 
+/** Endpoints that don't want to hear from us and of which an ordered delivery still waits for its turn, which no claim would ever see. */
+export const heldByGone = (
+  { query, sql, tables: { deliveries, endpoints } }: Store
+): Effect.Effect<ReadonlyArray<string>, OutboxUnavailable> =>
+  query(Effect.map(
+    sql<
+      { readonly id: string }
+    >`SELECT e.id FROM ${endpoints} e WHERE e.disabled_by IN ('gone', 'receiver') AND EXISTS (
+      SELECT 1 FROM ${deliveries} d WHERE d.state = 'pending' AND d.order_key IS NOT NULL AND d.endpoint_id = e.id
+    )`,
+    (rows) => rows.map(({ id }) => id)
+  ))
+
 // --- internal
 
 const discard = (
@@ -28,7 +41,9 @@ const discard = (
   now: number
 ): Effect.Effect<number, SqlError> => {
   const free = sql.literal(dialect === "pg" ? "FOR UPDATE SKIP LOCKED" : "")
-  const ending = sql`SET state = 'discarded', reason = 'disabled', held = 0, fence = NULL, ended_at = ${now}`
+  const ending = sql`SET
+    state = CASE WHEN once = 1 THEN 'delivered' ELSE 'discarded' END, reason = CASE WHEN once = 1 THEN NULL ELSE 'disabled' END,
+    held = 0, once = 0, fence = NULL, ended_at = ${now}`
   return Effect.zipWith(
     sql`UPDATE ${deliveries} ${ending} WHERE id IN (
       SELECT id FROM ${deliveries}

@@ -66,6 +66,22 @@ export const read = (
     : store.query(Effect.map(select(store, idsOf(store, possible), nothing(store)), (rows) => toMap(rows, settings)))
 }
 
+/**
+ * The rows of these endpoints as far as there are any, kept as they are until the transaction ends: call it in one. Others may keep them, too; who
+ * would change one waits.
+ */
+export const keep = (
+  store: Store,
+  ids: ReadonlyArray<string>,
+  settings: Circuit.Settings = defaultSettings
+): Effect.Effect<ReadonlyMap<string, EndpointRow>, SqlError.SqlError> =>
+  ids.length === 0
+    ? Effect.succeed(new Map<string, EndpointRow>())
+    : Effect.map(
+      select(store, idsOf(store, ids), store.dialect === "pg" ? store.sql.literal("FOR SHARE OF e") : nothing(store)),
+      (rows) => toMap(rows, settings)
+    )
+
 /** Every row there is, by id. */
 export const readAll = (
   store: Store,

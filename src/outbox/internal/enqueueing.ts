@@ -3,6 +3,7 @@
  */
 import { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
+import { createHash } from "node:crypto"
 import type { Endpoint } from "../../webhooks/Endpoint.js"
 import type { Message } from "../../webhooks/Message.js"
 import * as Ordering from "./ordering.js"
@@ -34,34 +35,16 @@ export const run = (
   again: boolean
 ): Effect.Effect<ReadonlyArray<Result>, SqlError> =>
   Effect.gen(function*() {
-    const results = new Map<Prepared, Result>()
-    for (let from = 0; from < items.length; from += chunk) {
-      yield* storeChunk(store, items.slice(from, from + chunk), results, again)
-    }
-    const stored = items.filter((item) => isNew(results.get(item)))
-    if (stored.some(({ wanting }) => wanting.length > 0)) yield* store.wake
-    return items.map((item) => results.get(item)!)
-  })
-
-// --- internal
-
-/** SQLite takes 32 766 parameters a statement, PostgreSQL 65 535; a message has 14. */
-const chunk = 500
-
-const isNew = (result: Result | undefined): boolean => result?._tag === "Stored" && !result.duplicate
-
-const storeChunk = (
-  store: Store,
-  items: ReadonlyArray<Prepared>,
-  results: Map<Prepared, Result>,
-  again: boolean
-): Effect.Effect<void, SqlError> =>
-  Effect.gen(function*() {
     // In one order for all, so that two transactions with the same keys wait for each other instead of killing each other.
     const sorted = [...items].sort((left, right) => compareTexts(keyOf(left), keyOf(right)))
-    const inserted = yield* insertMessages(store, sorted)
-    // Two of one id: it is the one that was inserted first.
-    const fresh = new Set(sorted.filter(({ message }) => inserted.delete(message.id)))
+    const fresh = new Set<Prepared>()
+    for (let from = 0; from < sorted.length; from += chunk) {
+      const some = sorted.slice(from, from + chunk)
+      const inserted = yield* insertMessages(store, some)
+      // Two of one id: it is the one that was inserted first.
+      for (const item of some) if (inserted.delete(item.message.id)) fresh.add(item)
+    }
+    const results = new Map<Prepared, Result>()
     for (const item of fresh) {
       results.set(item, {
         _tag: "Stored",
@@ -70,10 +53,18 @@ const storeChunk = (
         deliveries: item.wanting.length
       })
     }
+    const stored = items.filter((item) => fresh.has(item))
+    yield* insertDeliveries(store, stored)
     const known = items.filter((item) => !fresh.has(item))
-    yield* insertDeliveries(store, items.filter((item) => fresh.has(item)))
     if (known.length > 0) yield* compare(store, known, results, again)
+    if (stored.some(({ wanting }) => wanting.length > 0)) yield* store.wake
+    return items.map((item) => results.get(item)!)
   })
+
+// --- internal
+
+/** SQLite takes 32 766 parameters a statement, PostgreSQL 65 535; a message has 14. */
+const chunk = 500
 
 const insertMessages = (
   { sql, tables }: Store,
@@ -124,7 +115,7 @@ const insertDeliveries = (store: Store, items: ReadonlyArray<Prepared>): Effect.
     const deliveries = items.flatMap(({ createdAt, message, wanting }) =>
       wanting.map((endpoint) => {
         const discarded = gone.has(endpoint.id)
-        const orderKey = endpoint.ordered && message.aggregateId !== null ? message.aggregateId : null
+        const orderKey = endpoint.ordered && message.aggregateId !== null ? orderKeyOf(message.aggregateId) : null
         if (orderKey !== null && !discarded) pairs.push({ endpointId: endpoint.id, orderKey })
         return {
           message_id: message.id,
@@ -158,8 +149,12 @@ const insertDeliveries = (store: Store, items: ReadonlyArray<Prepared>): Effect.
       (message_id, endpoint_id, event_type, format, order_key, state, reason, lane, held, due_at, created_at, ended_at)
       SELECT message_id, endpoint_id, event_type, format, order_key, state, reason, 'first', held, 0, created_at, ended_at
       FROM ${table} ORDER BY n`
-    yield* Ordering.release(store, pairs)
+    if (yield* Ordering.seesCommitted(store, pairs)) yield* Ordering.release(store, pairs)
   })
+
+/** An index entry of PostgreSQL holds 2 704 bytes. */
+const orderKeyOf = (aggregateId: string): string =>
+  aggregateId.length <= 200 ? aggregateId : createHash("sha256").update(aggregateId).digest("hex")
 
 /** Those of the endpoints that have said they don't want to hear from us any more. */
 const endpointsGone = ({ rows, sql, tables }: Store, ids: ReadonlySet<string>): Effect.Effect<Set<string>, SqlError> =>

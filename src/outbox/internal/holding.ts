@@ -12,6 +12,7 @@ import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { monotonicNow } from "../../http/internal/monotonic.js"
+import { turn } from "../../http/internal/turn.js"
 import * as Metrics from "../../Metrics.js"
 import type { OutboxUnavailable } from "../OutboxError.js"
 import * as Attempting from "./attempting.js"
@@ -137,11 +138,11 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
         if (mayBeDue || events.length > 0) yield* store.signal
       })
 
-    const submitted = yield* Scope.extend(Batching.make(write, settings.claim, (error) => !passes(error)), scope)
+    const settling = yield* Scope.extend(Batching.make(write, settings.claim, (error) => !passes(error)), scope)
 
     /** What can't be written keeps its lease until that ends, and is then somebody's to try again. */
     const submit = (ended: Pending): Effect.Effect<void> =>
-      Effect.catchAll(submitted(ended), () => Effect.zipRight(lost([ended]), drop([ended])))
+      Effect.catchAll(settling.submit(ended), () => Effect.zipRight(lost([ended]), drop([ended])))
 
     const run = (claimed: Claimed): Effect.Effect<void> =>
       Effect.catchAllCause(attempt(claimed), (cause) =>
@@ -189,6 +190,13 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
     const within = <A>(wait: Effect.Effect<A>, time: Duration.Duration) =>
       Effect.timeoutOption(Effect.interruptible(wait), time)
 
+    const discardFor = (ids: ReadonlyArray<string>): Effect.Effect<void, OutboxUnavailable> =>
+      Effect.flatMap(Discarding.discardPending(store, ids), (count) =>
+        count === 0
+          ? Effect.void
+          // All that there are, a thousand at a time.
+          : Effect.zipRight(Metrics.deliveriesEntered("discarded", count), Effect.zipRight(turn, discardFor(ids))))
+
     const stop = Effect.gen(function*() {
       yield* within(idle, settings.grace)
       for (const { fiber } of held.values()) if (fiber !== undefined) yield* Fiber.interruptFork(fiber)
@@ -212,8 +220,7 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
             endedAt: yield* monotonicNow
           })
         }),
-      discardFor: (ids) =>
-        Effect.flatMap(Discarding.discardPending(store, ids), (count) => Metrics.deliveriesEntered("discarded", count)),
+      discardFor,
       count: () => held.size,
       countOf,
       retries: () => retries,

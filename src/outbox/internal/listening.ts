@@ -31,8 +31,8 @@ export const listen = (store: Store): Effect.Effect<never> => {
 
 // --- internal
 
-/** From 100 ms, doubling to 2 s, for ever. */
-const reconnecting = Schedule.union(Schedule.exponential("100 millis"), Schedule.spaced("2 seconds"))
+/** For ever. */
+const reconnecting = Schedule.spaced("500 millis")
 
 /** How often the connection is asked whether it is there, and how long it has to say so. */
 const heartbeat = { every: Duration.seconds(2), within: Duration.seconds(2) }

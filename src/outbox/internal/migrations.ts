@@ -75,6 +75,7 @@ const version1 = ({ bytes, integer, serial }: Types, prefix: string, dialect: Di
       : ""}`,
   `CREATE INDEX ${prefix}deliveries_due ON ${prefix}deliveries (endpoint_id, lane, due_at, id) WHERE state = 'pending' AND held = 0`,
   `CREATE INDEX ${prefix}deliveries_order ON ${prefix}deliveries (endpoint_id, order_key, id) WHERE state = 'pending' AND order_key IS NOT NULL`,
+  `CREATE INDEX ${prefix}deliveries_turn ON ${prefix}deliveries (endpoint_id, order_key) WHERE state = 'pending' AND held = 0 AND order_key IS NOT NULL`,
   `CREATE INDEX ${prefix}deliveries_failed ON ${prefix}deliveries (endpoint_id, ended_at, id) WHERE state IN ('exhausted', 'discarded')`,
   `CREATE INDEX ${prefix}deliveries_ended ON ${prefix}deliveries (state, ended_at, id) WHERE state <> 'pending'`,
   `CREATE INDEX ${prefix}deliveries_failures ON ${prefix}deliveries (state, id) WHERE state IN ('exhausted', 'discarded')`,

@@ -5,6 +5,7 @@
  */
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
+import type { OutboxUnavailable } from "../OutboxError.js"
 import type { Store } from "./store.js"
 
 /** An endpoint and the aggregate id of a delivery to it. */
@@ -25,6 +26,53 @@ export const lock = ({ dialect, prefix, sql }: Store, pairs: ReadonlyArray<Pair>
     }::text::jsonb) AS name
         ORDER BY hash OFFSET 0
       ) AS locks`)
+
+/** Locks those of the pairs that nobody has locked, and gives them: for who must not wait. */
+export const tryLock = (
+  { dialect, prefix, sql }: Store,
+  pairs: ReadonlyArray<Pair>
+): Effect.Effect<ReadonlyArray<Pair>, SqlError> =>
+  dialect === "sqlite" || pairs.length === 0 ? Effect.succeed(pairs) : Effect.map(
+    sql<{ readonly name: string }>`
+      SELECT name FROM jsonb_array_elements_text(${namesOf(prefix, pairs)}::text::jsonb) AS name
+      WHERE pg_try_advisory_xact_lock(hashtextextended(name, 0))`,
+    (rows) => {
+      const locked = new Set(rows.map(({ name }) => name))
+      return pairs.filter((pair) => locked.has(nameOf(prefix, pair)))
+    }
+  )
+
+/**
+ * Whether the transaction sees what others have committed since it began. If not (a host's REPEATABLE READ or SERIALIZABLE), nothing it sees says whose turn
+ * it is: what it stores stays held, and a worker's `sweep` finds it.
+ */
+export const seesCommitted = (
+  { dialect, sql }: Store,
+  pairs: ReadonlyArray<Pair>
+): Effect.Effect<boolean, SqlError> =>
+  dialect === "sqlite" || pairs.length === 0 ? Effect.succeed(true) : Effect.map(
+    sql<{ readonly level: string }>`SELECT current_setting('transaction_isolation') AS level`,
+    ([row]) => row?.level === "read committed"
+  )
+
+/** Where a sweep stopped; empty: it begins anew. */
+export type Position = Partial<Pair>
+
+/**
+ * Looks through some pairs that have pending deliveries, and gives the turn where nobody has it: what was stored by a transaction that couldn't tell, or ended
+ * while somebody else had the lock. Tells where to go on.
+ */
+export const sweep = (store: Store, after: Position): Effect.Effect<Position, OutboxUnavailable> =>
+  Effect.gen(function*() {
+    const pairs = yield* store.query(pairsAfter(store, after))
+    const stuck = pairs.filter(({ turn }) => Number(turn) === 0).map(toPair)
+    if (stuck.length > 0) {
+      yield* store.transaction(Effect.flatMap(tryLock(store, stuck), (locked) => release(store, locked)))
+      yield* store.signal
+    }
+    const last = pairs.at(-1)
+    return pairs.length < stretch || last === undefined ? {} : toPair(last)
+  })
 
 /**
  * Gives the turn to the oldest pending delivery of each pair where none has it: after one has ended, after new ones have been stored (held, all of
@@ -48,5 +96,45 @@ export const release = (store: Store, pairs: ReadonlyArray<Pair>): Effect.Effect
 }
 
 // --- internal
+
+/** Pairs that one sweep looks at. */
+const stretch = 200
+
+interface PairRow {
+  readonly endpoint_id: string
+  readonly order_key: string
+  /** 1: one of its deliveries has the turn. */
+  readonly turn: number | string
+}
+
+const toPair = ({ endpoint_id, order_key }: PairRow): Pair => ({ endpointId: endpoint_id, orderKey: order_key })
+
+/** From one pair to the next through the index, whatever the number of their deliveries. */
+const pairsAfter = (
+  { sql, tables: { deliveries } }: Store,
+  after: Position
+): Effect.Effect<ReadonlyArray<PairRow>, SqlError> => {
+  const next = (column: string) =>
+    sql`(SELECT ${sql.literal(`d.${column}`)} FROM ${deliveries} d
+      WHERE d.state = 'pending' AND d.order_key IS NOT NULL AND (d.endpoint_id, d.order_key) > (p.endpoint_id, p.order_key)
+      ORDER BY d.endpoint_id, d.order_key LIMIT 1)`
+  return sql<PairRow>`
+    WITH RECURSIVE p(endpoint_id, order_key, n) AS (
+      SELECT CAST(${after.endpointId ?? ""} AS TEXT), CAST(${after.orderKey ?? ""} AS TEXT), 0
+      UNION ALL
+      SELECT ${next("endpoint_id")}, ${
+    next("order_key")
+  }, p.n + 1 FROM p WHERE p.n < ${stretch} AND p.endpoint_id IS NOT NULL
+    )
+    SELECT p.endpoint_id, p.order_key, CASE WHEN EXISTS (
+      SELECT 1 FROM ${deliveries} o
+      WHERE o.state = 'pending' AND o.held = 0 AND o.order_key IS NOT NULL
+        AND o.endpoint_id = p.endpoint_id AND o.order_key = p.order_key
+    ) THEN 1 ELSE 0 END AS turn
+    FROM p WHERE p.n > 0 AND p.endpoint_id IS NOT NULL`
+}
+
+const namesOf = (prefix: string, pairs: ReadonlyArray<Pair>): string =>
+  JSON.stringify(pairs.map((pair) => nameOf(prefix, pair)))
 
 const nameOf = (prefix: string, { endpointId, orderKey }: Pair): string => `${prefix} ${endpointId} ${orderKey}`

@@ -63,6 +63,16 @@ export interface Load {
   readonly circuit: Circuit.Settings
 }
 
+/** What is pending with the first attempt put off by `firstDelay` milliseconds. */
+export const delayed = (due: Due, firstDelay: number): Due =>
+  firstDelay === 0 || due.first === undefined
+    ? due
+    : { ...due, first: Math.max(due.first, (due.since ?? 0) + firstDelay) }
+
+/** Whether anything of it is due. */
+export const anyDue = ({ first, leased, retry }: Due, now: number): boolean =>
+  isDue(first, now) || isDue(retry, now) || isDue(leased, now)
+
 /** The plan: the free slots in equal shares, so that no endpoint gets more than another while both have work. */
 export const plan = (candidates: ReadonlyArray<Candidate>, load: Load): Plan => {
   let wakeAt = Infinity
@@ -89,7 +99,9 @@ export const plan = (candidates: ReadonlyArray<Candidate>, load: Load): Plan => 
   const free = Math.min(load.claim, load.concurrency - load.held)
   const freeForRetries = Math.max(0, Math.min(free, load.concurrency - load.kept - load.heldRetries))
   if (open.length === 0 || free <= 0) return { wants: [], suspects, wakeAt, short: short || open.length > 0 }
-  return { wants: shares(rotate(open, load.turn), free, freeForRetries, load), suspects, wakeAt, short }
+  const wants = shares(rotate(open, load.turn), free, freeForRetries, load)
+  // None, although something is due: retries have all the slots that they may have.
+  return { wants, suspects, wakeAt, short: short || wants.length === 0 }
 }
 
 /** What the row of an endpoint allows now. */

@@ -5,6 +5,7 @@
 import type { SqlError } from "@effect/sql/SqlError"
 import type { Fragment } from "@effect/sql/Statement"
 import * as Effect from "effect/Effect"
+import { turn } from "../../http/internal/turn.js"
 import type { Format } from "../../webhooks/Endpoint.js"
 import { DeliveryNotFound, InvalidCursor, MessageNotFound } from "../DeliveriesError.js"
 import type { OutboxUnavailable } from "../OutboxError.js"
@@ -130,6 +131,8 @@ export const list = (
       )
       if (low === 0) break
       before = low
+      // SQLite answers within the turn: others come in between.
+      yield* turn
     }
     const now = yield* store.now
     const items = rows.slice(0, limit).map((row) => toDelivery(row, now))

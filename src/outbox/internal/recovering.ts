@@ -189,6 +189,7 @@ const failed = (store: Store, job: Job, limit: number): Effect.Effect<ReadonlyAr
   const { sql, tables } = store
   return sql<Failed>`SELECT d.id, d.ended_at, d.order_key FROM ${tables.deliveries} AS d
     WHERE d.endpoint_id = ${job.endpointId} AND d.state IN ('exhausted', 'discarded')
+      AND (d.reason IS NULL OR d.reason <> 'cancelled')
       AND (d.ended_at, d.id) > (${endedAt}, ${id}) AND d.ended_at <= ${job.until}
     ORDER BY d.ended_at, d.id LIMIT ${limit}`
 }

@@ -52,7 +52,7 @@ export const decide = ({ chance, claimed, crashed, report }: Ended, schedule: Sc
     dueAt: 0,
     disable
   })
-  if (crashed) return ends("exhausted", "crashed")
+  if (crashed) return claimed.once ? ends("delivered", undefined) : ends("exhausted", "crashed")
   // Given back, as if it had not been claimed.
   if (report === undefined || report.class === "interrupted") return ends("pending", undefined)
   if (report.outcome === "delivered") return ends("delivered", undefined)
@@ -100,11 +100,12 @@ export const settle = (
     const pairs = decided.flatMap(({ ended: { claimed: { endpoint, orderKey } }, settlement }) =>
       orderKey !== undefined && settlement.state !== "pending" ? [{ endpointId: endpoint.id, orderKey }] : []
     )
-    yield* Ordering.lock(store, pairs)
+    // Without waiting: a host's transaction that holds one must not stop everybody's results. Whose turn it is then, a sweep finds.
+    const locked = yield* Ordering.tryLock(store, pairs)
     const ours = yield* update(store, decided, now)
     const settled = decided.filter(({ ended }) => ours.has(ended.claimed.id))
     yield* insertAttempts(store, settled.map(({ ended }) => ended))
-    yield* Ordering.release(store, pairs)
+    yield* Ordering.release(store, locked)
     const events = yield* foldHealth(store, settled, health, now)
     return { settled, lost: batch.filter(({ claimed }) => !ours.has(claimed.id)), events, at: now }
   }))
@@ -130,16 +131,18 @@ const update = (store: Store, decided: ReadonlyArray<Decided>, now: number): Eff
   const { rows, sql, tables } = store
   const items = decided.map(({ ended: { claimed, report }, settlement }) => {
     const attempts = claimed.attempts + (report?.attempts ?? 0)
+    const givenBack = settlement.state === "pending" && (report === undefined || report.class === "interrupted")
+    // What may kill a process is still to be tried alone: as a lease that has lapsed, which whoever finds it counts.
+    const suspect = givenBack && claimed.lapses > 0
     return {
       id: claimed.id,
       fence: claimed.fence,
       state: settlement.state,
       reason: settlement.reason ?? null,
-      lane: attempts === 0 ? "first" : "retry",
+      lane: suspect ? "leased" : attempts === 0 ? "first" : "retry",
       due_at: settlement.dueAt,
       step: settlement.step,
-      // Who gives back has not been killed, but may still hold what kills.
-      lapses: report === undefined || report.class === "interrupted" ? claimed.lapses : 0,
+      lapses: suspect ? claimed.lapses - 1 : 0,
       once: claimed.once && settlement.state === "pending" ? 1 : 0,
       attempts,
       last_status: report?.status ?? null,

@@ -7,14 +7,18 @@ import type { SqlError } from "@effect/sql/SqlError"
 import type { Fragment } from "@effect/sql/Statement"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
+import * as FiberRef from "effect/FiberRef"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { monotonicNow } from "../../http/internal/monotonic.js"
 import { OutboxUnavailable } from "../OutboxError.js"
 import { isSqlError, toUnavailable } from "./driverErrors.js"
+import * as SqliteFile from "./sqliteFile.js"
+import * as Watching from "./watching.js"
 
 /** Names of the tables, to be put into statements. */
 export interface Tables {
@@ -40,16 +44,18 @@ export interface Store {
   readonly now: Effect.Effect<number>
   /** Follows the drift of the database's clock, by at most 50 ms a call. Nothing where the process's clock rules. */
   readonly resync: Effect.Effect<void, OutboxUnavailable>
-  /** Runs a statement that only reads; failures of the driver become ours. */
+  /** Runs statements that only read; failures of the driver become ours. A PostgreSQL that says nothing for 15 seconds is `unreachable`. */
   readonly query: <A, E, R>(
     effect: Effect.Effect<A, E | SqlError, R>
   ) => Effect.Effect<A, Exclude<E, SqlError> | OutboxUnavailable, R>
   /**
    * Runs statements as one: in a transaction of its own (a failing COMMIT is typed, too; a SQLite that another process is writing to is waited for
-   * without blocking), or in a savepoint of the caller's. What is run may be run again.
+   * without blocking; a PostgreSQL that hasn't done it in 15 seconds, or in `limit`, is `unreachable`), or in a savepoint of the caller's. What is run
+   * may be run again.
    */
   readonly transaction: <A, E, R>(
-    effect: Effect.Effect<A, E | SqlError, R>
+    effect: Effect.Effect<A, E | SqlError, R>,
+    limit?: Duration.DurationInput
   ) => Effect.Effect<A, Exclude<E, SqlError> | OutboxUnavailable, R>
   /** Whether the caller has a transaction open. */
   readonly inTransaction: Effect.Effect<boolean>
@@ -109,10 +115,13 @@ export const make = (
         meta: table("meta")
       },
       ...time,
-      query: (effect) => mapErrors(effect),
+      query: (effect) =>
+        Effect.flatMap(inTransaction, (inside) =>
+          mapErrors(inside || dialect === "sqlite" ? effect : alone(sql, effect))),
       inTransaction,
-      transaction: (effect) =>
-        Effect.flatMap(inTransaction, (inside) => inside ? mapErrors(joined(effect)) : owned(effect)),
+      transaction: (effect, limit = patience) =>
+        Effect.flatMap(inTransaction, (inside) =>
+          inside ? mapErrors(joined(effect)) : owned(effect, limit)),
       signal,
       awaitWake: () => Deferred.await(next),
       wake: dialect === "pg" ? Effect.zipRight(sql`SELECT pg_notify(${channel}, '')`, signal) : signal,
@@ -138,58 +147,139 @@ const mapErrors = <A, E, R>(
 
 /**
  * Within the caller's transaction: a savepoint, so that a caller who goes on after our failure has a transaction that still works
- * (PostgreSQL would turn its COMMIT into a silent ROLLBACK). The library's own nested `withTransaction` never releases its savepoints.
+ * (PostgreSQL would turn its COMMIT into a silent ROLLBACK). One at a time on a connection, since savepoints are a stack: of two that overlap, one
+ * that fails would take with it what the other has told as stored. The library's own nested `withTransaction` never releases its savepoints.
  */
 const joining =
   (sql: SqlClient.SqlClient) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | SqlError, R> =>
-    Effect.uninterruptibleMask((restore) =>
-      Effect.zipRight(
-        sql.unsafe("SAVEPOINT effect_webhooks"),
-        Effect.matchCauseEffect(restore(effect), {
-          onFailure: (cause) =>
-            sql.unsafe("ROLLBACK TO SAVEPOINT effect_webhooks").pipe(
-              Effect.zipRight(sql.unsafe("RELEASE SAVEPOINT effect_webhooks")),
-              Effect.ignore,
-              Effect.zipRight(Effect.failCause(cause))
-            ),
-          onSuccess: (value) => Effect.as(sql.unsafe("RELEASE SAVEPOINT effect_webhooks"), value)
-        })
-      )
+    Effect.flatMap(
+      Effect.all([Effect.serviceOption(SqlClient.TransactionConnection), FiberRef.get(joinedOn)]),
+      ([transaction, joined]) => {
+        const connection = Option.getOrUndefined(transaction)?.[0]
+        if (connection === undefined || joined === connection) return effect
+        return turnsOf(connection).withPermits(1)(Effect.locally(inSavepoint(sql, effect), joinedOn, connection))
+      }
     )
 
-/** A transaction of our own. */
-const owning = (sql: SqlClient.SqlClient, dialect: Dialect) =>
-  Effect.map(dialect === "sqlite" ? busyTimeout(sql) : Effect.succeed(0), (hostTimeout) => {
-    // Put off: SQLite's driver prepares a statement when it is asked for the effect, and some pragmas take effect when they are prepared.
-    const run = (conn: Connection, text: string) => Effect.suspend(() => conn.executeUnprepared(text, [], undefined))
-    const begin = dialect === "pg"
-      ? (conn: Connection) => run(conn, "BEGIN")
-      // While it waits for a lock, SQLite's driver blocks the whole process: so ours doesn't wait, and asks again.
-      : (conn: Connection) =>
-        Effect.ensuring(
-          Effect.zipRight(run(conn, "PRAGMA busy_timeout = 0"), run(conn, "BEGIN IMMEDIATE")),
-          Effect.ignore(run(conn, `PRAGMA busy_timeout = ${hostTimeout}`))
-        )
-    const withTransaction = SqlClient.makeWithTransaction({
-      transactionTag: SqlClient.TransactionConnection,
-      spanAttributes: [],
-      acquireConnection: Effect.flatMap(
-        Scope.make(),
-        (scope) => Effect.map(Scope.extend(sql.reserve, scope), (conn) => [scope, conn] as const)
-      ),
-      begin,
-      savepoint: () => Effect.void,
-      commit: (conn) => Effect.tapError(run(conn, "COMMIT"), () => Effect.ignore(run(conn, "ROLLBACK"))),
-      // Where the connection is gone, so is the transaction.
-      rollback: (conn) => Effect.ignore(run(conn, "ROLLBACK")),
-      rollbackSavepoint: () => Effect.void
-    })
-    return <A, E, R>(effect: Effect.Effect<A, E | SqlError, R>) =>
-      Effect.retry(mapErrors(withTransaction(effect)), {
-        while: (error) => error instanceof OutboxUnavailable && error.reason === "busy",
-        schedule: whileBusy
+/** The connection in whose savepoint of ours the fiber is. */
+const joinedOn: FiberRef.FiberRef<Connection | undefined> = FiberRef.unsafeMake<Connection | undefined>(undefined, {
+  fork: () => undefined,
+  join: (parent) => parent
+})
+
+const turns = new WeakMap<Connection, Effect.Semaphore>()
+
+const turnsOf = (connection: Connection): Effect.Semaphore => {
+  const known = turns.get(connection)
+  if (known !== undefined) return known
+  const made = Effect.unsafeMakeSemaphore(1)
+  turns.set(connection, made)
+  return made
+}
+
+const inSavepoint = <A, E, R>(
+  sql: SqlClient.SqlClient,
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E | SqlError, R> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.zipRight(
+      sql.unsafe("SAVEPOINT effect_webhooks"),
+      Effect.matchCauseEffect(restore(effect), {
+        onFailure: (cause) =>
+          sql.unsafe("ROLLBACK TO SAVEPOINT effect_webhooks").pipe(
+            Effect.zipRight(sql.unsafe("RELEASE SAVEPOINT effect_webhooks")),
+            Effect.ignore,
+            Effect.zipRight(Effect.failCause(cause))
+          ),
+        onSuccess: (value) => Effect.as(sql.unsafe("RELEASE SAVEPOINT effect_webhooks"), value)
       })
+    )
+  )
+
+/** How long PostgreSQL may take. */
+const patience = Duration.seconds(15)
+
+/** Reads on a connection of their own, which is watched. */
+const alone = <A, E, R>(sql: SqlClient.SqlClient, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | SqlError, R> =>
+  Effect.acquireUseRelease(
+    Scope.make(),
+    (scope) =>
+      Effect.flatMap(Scope.extend(sql.reserve, scope), (connection) =>
+        watch.start(connection, patience).pipe(
+          Effect.zipRight(Effect.provideService(effect, SqlClient.TransactionConnection, [connection, 0])),
+          Effect.ensuring(watch.stop(connection))
+        )),
+    (scope, exit) => Scope.close(scope, exit)
+  )
+
+const watch = Watching.make()
+
+/** A transaction of our own. */
+const owning = (sql: SqlClient.SqlClient, dialect: Dialect): Effect.Effect<Owned, OutboxUnavailable> =>
+  dialect === "pg" ? Effect.succeed(owningPg(sql)) : owningSqlite(sql)
+
+type Owned = <A, E, R>(
+  effect: Effect.Effect<A, E | SqlError, R>,
+  limit: Duration.DurationInput
+) => Effect.Effect<A, Exclude<E, SqlError> | OutboxUnavailable, R>
+
+// Put off: SQLite's driver prepares a statement when it is asked for the effect, and some pragmas take effect when they are prepared.
+const run = (conn: Connection, text: string) => Effect.suspend(() => conn.executeUnprepared(text, [], undefined))
+
+const makeOwned = (
+  sql: SqlClient.SqlClient,
+  begin: (conn: Connection) => Effect.Effect<unknown, SqlError>,
+  done: (conn: Connection) => Effect.Effect<void>
+) =>
+  SqlClient.makeWithTransaction({
+    transactionTag: SqlClient.TransactionConnection,
+    spanAttributes: [],
+    acquireConnection: Effect.flatMap(
+      Scope.make(),
+      (scope) => Effect.map(Scope.extend(sql.reserve, scope), (conn) => [scope, conn] as const)
+    ),
+    begin: (conn) => Effect.asVoid(Effect.tapError(begin(conn), () => done(conn))),
+    savepoint: () => Effect.void,
+    commit: (conn) =>
+      Effect.ensuring(Effect.tapError(run(conn, "COMMIT"), () => Effect.ignore(run(conn, "ROLLBACK"))), done(conn)),
+    // Where the connection is gone, so is the transaction.
+    rollback: (conn) => Effect.ensuring(Effect.ignore(run(conn, "ROLLBACK")), done(conn)),
+    rollbackSavepoint: () => Effect.void
   })
+
+const owningPg = (sql: SqlClient.SqlClient): Owned => (effect, limit) =>
+  retried(
+    makeOwned(
+      sql,
+      (conn) =>
+        // Whatever the host's default: what orders deliveries must see what others have committed.
+        Effect.zipRight(watch.start(conn, limit), run(conn, "BEGIN ISOLATION LEVEL READ COMMITTED")),
+      watch.stop
+    )(effect)
+  )
+
+const owningSqlite = (sql: SqlClient.SqlClient): Effect.Effect<Owned, OutboxUnavailable> =>
+  Effect.map(mapErrors(SqliteFile.inPlace(sql)), (inPlace) => {
+    const withTransaction = makeOwned(
+      sql,
+      // While it waits for a lock, SQLite's driver blocks the whole process: so ours doesn't wait, and asks again.
+      (conn) =>
+        Effect.flatMap(Effect.zipRight(inPlace, busyTimeout(conn)), (hostTimeout) =>
+          Effect.ensuring(
+            Effect.zipRight(run(conn, "PRAGMA busy_timeout = 0"), run(conn, "BEGIN IMMEDIATE")),
+            Effect.ignore(run(conn, `PRAGMA busy_timeout = ${hostTimeout}`))
+          )),
+      () => Effect.void
+    )
+    return (effect) => retried(withTransaction(effect))
+  })
+
+const retried = <A, E, R>(
+  effect: Effect.Effect<A, E | SqlError, R>
+): Effect.Effect<A, Exclude<E, SqlError> | OutboxUnavailable, R> => {
+  const isBusy = (error: unknown): boolean => error instanceof OutboxUnavailable && error.reason === "busy"
+  return Effect.retry(mapErrors(effect), whileBusy.pipe(Schedule.whileInput(isBusy)))
+}
 
 /** From 2 ms, doubling to 50 ms, with jitter; for ten seconds. */
 const whileBusy = Schedule.exponential("2 millis").pipe(
@@ -198,11 +288,12 @@ const whileBusy = Schedule.exponential("2 millis").pipe(
   Schedule.upTo("10 seconds")
 )
 
-const busyTimeout = (sql: SqlClient.SqlClient): Effect.Effect<number, OutboxUnavailable> =>
-  Effect.map(
-    mapErrors(sql<{ readonly timeout: number }>`PRAGMA busy_timeout`),
-    ([row]) => row?.timeout ?? 5000
-  )
+/** The host's, which is given back. */
+const busyTimeout = (conn: Connection): Effect.Effect<number, SqlError> =>
+  Effect.map(run(conn, "PRAGMA busy_timeout"), ([row]) => {
+    const timeout: unknown = Reflect.get(Object(row) as object, "timeout")
+    return typeof timeout === "number" ? timeout : 5000
+  })
 
 const makeTime = (
   sql: SqlClient.SqlClient,

@@ -16,8 +16,10 @@ import { alphanumeric } from "../../SecureRandom.js"
 import type { Endpoint } from "../../webhooks/Endpoint.js"
 import type { OutboxUnavailable } from "../OutboxError.js"
 import * as Claiming from "./claiming.js"
+import * as Discarding from "./discarding.js"
 import * as EndpointRows from "./endpointRows.js"
 import * as Holding from "./holding.js"
+import * as Ordering from "./ordering.js"
 import * as Planning from "./planning.js"
 import type { Parts, Settings } from "./workerParts.js"
 
@@ -32,8 +34,14 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
     const { deliveries, endpoints, lock, store } = parts
     const startedAt = yield* monotonicNow
     let ready = true
+    let superseded = false
+    let lookedAt = startedAt
     let failures = 0
+    let misses = 0
     let looks = 0
+    let sweepAt = 0
+    let position: Ordering.Position = {}
+    const firstDelay = settings.schedule[0] ?? 0
     // Monotonic milliseconds.
     let aloneFrom = 0
     let resyncAt = startedAt + minute
@@ -52,15 +60,19 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
 
     /** One look: claims what may go now, and tells how long there is nothing to look for. */
     const look: Effect.Effect<Rest, OutboxUnavailable> = Effect.gen(function*() {
-      if (!(yield* lock.check)) return { time: settings.poll, short: false }
-      const due = yield* Claiming.scan(store)
+      if (!(yield* locked)) return { time: settings.poll, short: false }
       const now = yield* store.now
+      yield* sweep(now)
+      const due = (yield* Claiming.scan(store)).map((one) => Planning.delayed(one, firstDelay))
       yield* Metric.set(Metrics.oldestDueAge, oldestDueAge(due, now))
       if (due.length === 0) {
         yield* Metrics.circuits([])
         return { time: settings.poll, short: false }
       }
-      const known = yield* candidates(due)
+      // Of those that nothing is due for, however many, only the time counts.
+      const dueNow = due.filter((one) => Planning.anyDue(one, now))
+      const later = earliest(due.filter((one) => !Planning.anyDue(one, now)))
+      const known = yield* candidates(dueNow)
       const rows = yield* EndpointRows.read(store, known.map(({ endpoint }) => endpoint.id), settings.health.circuit)
       yield* Metrics.circuits([...rows.values()].map(({ circuit }) => circuit._tag))
       yield* holding.discardFor([...rows.values()].filter(discards).map(({ id }) => id))
@@ -78,20 +90,47 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
       })
       if (plan.suspects.length > 0 && (yield* tryAlone(plan.suspects))) return again
       const suspectsIn = plan.suspects.length === 0 ? Infinity : Math.max(contended, aloneFrom - (yield* monotonicNow))
-      const time = Math.min(settings.poll, suspectsIn, Math.max(0, plan.wakeAt - now))
+      const time = Math.min(settings.poll, suspectsIn, Math.max(0, Math.min(plan.wakeAt, later) - now))
       if (plan.wants.length === 0) return { time, short: plan.short }
       const claimed = yield* Effect.uninterruptible(Effect.tap(
-        Effect.flatMap(lease, (lease) => Claiming.claim(store, plan.wants, rows, lease)),
+        Effect.flatMap(lease, (lease) => Claiming.claim(store, plan.wants, lease)),
         (claimed) => holding.begin(claimed)
       ))
+      if (claimed.length > 0) {
+        misses = 0
+        return again
+      }
       // Others are at what we saw: soon it will show what became of it.
-      return claimed.length > 0 ? again : { time: Math.min(time, contended), short: plan.short }
+      return { time: Math.min(settings.poll, suspectsIn, contended * 2 ** Math.min(misses++, 6)), short: plan.short }
     })
+
+    /** Whether this is still the one worker of an SQLite. */
+    const locked = Effect.tap(lock.check, (ours) =>
+      Effect.suspend(() => {
+        const told = superseded || ours
+        superseded = !ours
+        return told ? Effect.void : Effect.logError("webhook_worker_superseded")
+      }))
+
+    /** Gives turns that got lost, of ordered endpoints: some at a time. */
+    const sweep = (now: number): Effect.Effect<void, OutboxUnavailable> =>
+      Effect.suspend(() => {
+        if (now < sweepAt) return Effect.void
+        sweepAt = now + sweepPause
+        return Discarding.heldByGone(store).pipe(
+          Effect.flatMap(holding.discardFor),
+          Effect.zipRight(Ordering.sweep(store, position)),
+          Effect.map((next) => {
+            position = next
+          })
+        )
+      })
 
     const lease = Effect.map(alphanumeric(16), (fence): Claiming.Lease => ({
       length: settings.lease,
       fence,
-      circuit: settings.health.circuit
+      circuit: settings.health.circuit,
+      firstDelay
     }))
 
     /**
@@ -114,20 +153,25 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
         ))
         yield* holding.idle
         const until = yield* monotonicNow
-        aloneFrom = until + (until - from)
-        return claimed !== undefined
+        aloneFrom = until + Math.max(contended, until - from)
+        // What was seen before the wait counts no more.
+        return claimed !== undefined || until > from
       })
 
     const cycle: Effect.Effect<void, OutboxUnavailable> = Effect.suspend(() => {
       // Before the look: what comes while it is under way is not missed.
       const woken = store.awaitWake()
       const freed = holding.freed()
-      return Effect.flatMap(look, ({ short, time }) => {
+      return Effect.flatMap(Effect.zipLeft(look, looked), ({ short, time }) => {
         const rest = time <= 0
           ? turn
           : Effect.raceFirst(Effect.sleep(Duration.millis(time)), short ? Effect.raceFirst(woken, freed) : woken)
         return Effect.zipRight(Effect.zipRight(recovered, housekeeping), rest)
       })
+    })
+
+    const looked = Effect.map(monotonicNow, (now) => {
+      lookedAt = now
     })
 
     const recovered = Effect.suspend(() => {
@@ -185,7 +229,10 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
 
     const fibers = yield* Effect.forEach([loop, recoveries], (one) => Effect.forkDaemon(one))
     yield* Effect.addFinalizer(() => Effect.zipRight(Fiber.interruptAll(fibers), holding.stop))
-    return { ready: Effect.sync(() => ready), inFlight: Effect.sync(holding.count) }
+    return {
+      ready: Effect.map(monotonicNow, (now) => ready && !superseded && now - lookedAt < settings.poll + patience),
+      inFlight: Effect.sync(holding.count)
+    }
   })
 
 // --- internal
@@ -201,6 +248,9 @@ const again: Rest = { time: 0, short: false }
 
 /** Milliseconds. */
 const contended = 25
+const sweepPause = 2000
+/** What a look may take, a lapsed delivery tried alone included. */
+const patience = 60_000
 const longestBackoff = 5000
 const recoveryPause = 1000
 const minute = 60_000
@@ -212,6 +262,12 @@ const oldestDueAge = (due: ReadonlyArray<Planning.Due>, now: number): number =>
     const stored = first !== undefined && first <= now ? Math.max(first, since ?? now) : now
     return Math.max(oldest, now - Math.min(stored, retry ?? now))
   }, 0)
+
+const earliest = (due: ReadonlyArray<Planning.Due>): number =>
+  due.reduce(
+    (at, { first, leased, retry }) => Math.min(at, first ?? Infinity, leased ?? Infinity, retry ?? Infinity),
+    Infinity
+  )
 
 const discards = ({ disabled }: EndpointRows.EndpointRow): boolean =>
   disabled?.by === "gone" || disabled?.by === "receiver"

@@ -98,7 +98,10 @@ const stats = HttpApiBuilder.group(
 const health = HttpApiBuilder.group(Api, "health", (handlers) =>
   Effect.gen(function*() {
     const store = yield* OutboxSchema
-    const statement = store.query(store.sql`SELECT id FROM ${store.tables.messages} WHERE id = ''`).pipe(
+    // A write: where a disk is full, or a server read-only, nothing can be taken either.
+    const statement = store.transaction(
+      store.sql`UPDATE ${store.tables.meta} SET value = value WHERE key = 'version'`
+    ).pipe(
       // What hangs is left behind: it may hang for as long as its socket does.
       Effect.disconnect,
       Effect.timeout("2 seconds"),
@@ -107,7 +110,7 @@ const health = HttpApiBuilder.group(Api, "health", (handlers) =>
     // Whoever asks without a token asks the database at most this often.
     const ready = yield* Effect.cachedWithTTL(
       Effect.uninterruptible(Effect.exit(Effect.interruptible(statement))),
-      "250 millis"
+      "1 second"
     )
     return handlers
       .handle("live", () => Effect.succeed(ok))

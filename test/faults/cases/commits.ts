@@ -4,6 +4,7 @@ import { type Case, expect, lines, numbered, parse, type Trial } from "../trial.
 
 export const cases: ReadonlyArray<Case> = [{
   name: "lost commit of an enqueue",
+  idle: true,
   on: ["postgres"],
   run: async (trial) => {
     trial.configure({ a: {}, b: {} })
@@ -50,6 +51,7 @@ export const cases: ReadonlyArray<Case> = [{
   }
 }, {
   name: "lost commit of a worker",
+  idle: true,
   on: ["postgres"],
   deaf: true,
   run: async (trial) => {

@@ -12,6 +12,7 @@ const concurrency = 32
 
 export const cases: ReadonlyArray<Case> = [{
   name: "kills",
+  idle: true,
   on: ["sqlite", "postgres"],
   deaf: true,
   run: async (trial) => {

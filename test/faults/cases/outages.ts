@@ -9,6 +9,7 @@ import { gate, sleep, until } from "../waiting.js"
 
 export const cases: ReadonlyArray<Case> = [{
   name: "database restarts",
+  idle: true,
   on: ["postgres"],
   deaf: true,
   run: async (trial) => {

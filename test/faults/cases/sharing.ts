@@ -6,7 +6,7 @@ import { sleep, until } from "../waiting.js"
 export const cases: ReadonlyArray<Case> = [{
   name: "probes",
   on: ["postgres"],
-  deaf: true,
+  deaf: "only",
   idle: true,
   run: async (trial) => {
     trial.configure({ down: {}, ok: {} })
@@ -40,8 +40,9 @@ export const cases: ReadonlyArray<Case> = [{
     const secondProbe = down()[opening + 1]!.at - down()[opening]!.at
     await trial.settled(60)
     for (const worker of workers) await worker.stop()
+    // The last of those that were under way comes a little after the break has begun.
     expect(opening <= 30, `${opening} requests before it opened`)
-    expect(firstProbe >= 29_500 && secondProbe >= 59_000, `probes after ${firstProbe} and ${secondProbe} ms`)
+    expect(firstProbe >= 28_000 && secondProbe >= 59_000, `probes after ${firstProbe} and ${secondProbe} ms`)
     const { deliveries, duplicates } = trial.check()
     return {
       "requests until it opened": opening,
@@ -59,7 +60,7 @@ export const cases: ReadonlyArray<Case> = [{
     trial.configure({ limited: { rateLimit: 5 }, free: {} })
     await trial.migrate()
     const workers = (trial.dialect === "postgres" ? ["w1", "w2", "w3", "w4"] : ["w1"])
-      .map((name) => trial.supervised(name))
+      .map((name) => trial.supervised(name, { WEBHOOKS_LEASE: "30s" }))
     await trial.enqueue(numbered(60))
     await until("the endpoint without a limit", () => trial.receiver.to("free").length === 60)
     const before = trial.receiver.to("limited").length

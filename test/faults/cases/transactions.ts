@@ -4,6 +4,7 @@ import { gate, until } from "../waiting.js"
 
 export const cases: ReadonlyArray<Case> = [{
   name: "transactions",
+  idle: true,
   on: ["sqlite", "postgres"],
   deaf: true,
   run: async (trial) => {
@@ -35,6 +36,7 @@ export const cases: ReadonlyArray<Case> = [{
   }
 }, {
   name: "killed after 202",
+  idle: true,
   on: ["sqlite", "postgres"],
   deaf: true,
   run: async (trial) => {
