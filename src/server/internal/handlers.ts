@@ -110,7 +110,7 @@ const health = HttpApiBuilder.group(Api, "health", (handlers) =>
     // Whoever asks without a token asks the database at most this often.
     const ready = yield* Effect.cachedWithTTL(
       Effect.uninterruptible(Effect.exit(Effect.interruptible(statement))),
-      "1 second"
+      "500 millis"
     )
     return handlers
       .handle("live", () => Effect.succeed(ok))
