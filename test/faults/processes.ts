@@ -119,7 +119,12 @@ export interface Supervised {
   readonly stop: () => Promise<void>
 }
 
-export const supervise = (name: string, launch: (name: string) => Running): Supervised => {
+export const supervise = (
+  name: string,
+  launch: (name: string) => Running,
+  /** Waited for before a new start. */
+  counted: () => Promise<unknown> = () => Promise.resolve()
+): Supervised => {
   const all: Array<Running> = []
   const state = { stopping: false }
   let current: Running | undefined
@@ -130,6 +135,7 @@ export const supervise = (name: string, launch: (name: string) => Running): Supe
       all.push(current)
       const { code, err, signal } = await current.ended
       current = undefined
+      await counted()
       if (state.stopping || signal === "SIGKILL") continue
       // On SQLite, the lock of one that was killed stands until it lapses.
       if (code === 1 && err.includes("already running")) {

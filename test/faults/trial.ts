@@ -20,6 +20,8 @@ export interface Case {
   readonly deaf?: boolean | "only" | undefined
   /** Waits more than it works: such cases run beside the others. */
   readonly idle?: boolean | undefined
+  /** Takes so long that it is run with `--all` only. */
+  readonly soak?: boolean | undefined
   readonly run: (trial: Trial) => Promise<Figures>
 }
 
@@ -133,7 +135,7 @@ export class Trial {
     env: Readonly<Record<string, string>> = {},
     preload?: ReadonlyArray<string>
   ): Processes.Supervised {
-    const supervised = Processes.supervise(name, (each) => this.worker(each, env, preload))
+    const supervised = Processes.supervise(name, (each) => this.worker(each, env, preload), () => this.counting)
     this.supervisors.push(supervised)
     return supervised
   }
@@ -216,7 +218,16 @@ export class Trial {
   }
 
   /** SIGKILL now; what the worker had under way is taken down as soon as it is dead. Called by the receiver, with a request open. */
-  async kill(worker: Processes.Running): Promise<number> {
+  kill(worker: Processes.Running): Promise<number> {
+    const counted = this.killed(worker)
+    this.counting = counted
+    return counted
+  }
+
+  /** The count of what was under way at the last kill: the next worker would change it. */
+  private counting: Promise<unknown> = Promise.resolve()
+
+  private async killed(worker: Processes.Running): Promise<number> {
     worker.signal("SIGKILL")
     await worker.ended
     const rows = await this.database.query(

@@ -51,6 +51,7 @@ export const cases: ReadonlyArray<Case> = [{
   }
 }, {
   name: "lost commit of a worker",
+  soak: true,
   idle: true,
   on: ["postgres"],
   deaf: true,

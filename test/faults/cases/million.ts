@@ -15,6 +15,7 @@ const sample = 10_000
 
 export const cases: ReadonlyArray<Case> = [{
   name: "a million pending",
+  soak: true,
   on: ["postgres"],
   run: async (trial) => {
     const server = await startPostgres({ fsync: false })
@@ -63,6 +64,7 @@ export const cases: ReadonlyArray<Case> = [{
   }
 }, {
   name: "a million pending",
+  soak: true,
   on: ["sqlite"],
   run: async (trial) => {
     const measured: Array<Measured> = []

@@ -3,8 +3,8 @@ import { type Case, expect, numbered } from "../trial.js"
 
 export const cases: ReadonlyArray<Case> = [{
   name: "producers",
+  soak: true,
   on: ["sqlite", "postgres"],
-  deaf: true,
   run: async (trial) => {
     const { each, workers } = trial.dialect === "postgres" ? { each: 2500, workers: 4 } : { each: 1000, workers: 1 }
     trial.configure({ a: {} })

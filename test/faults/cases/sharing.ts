@@ -5,6 +5,7 @@ import { sleep, until } from "../waiting.js"
 
 export const cases: ReadonlyArray<Case> = [{
   name: "probes",
+  soak: true,
   on: ["postgres"],
   deaf: "only",
   idle: true,
@@ -54,7 +55,6 @@ export const cases: ReadonlyArray<Case> = [{
 }, {
   name: "rate limit",
   on: ["sqlite", "postgres"],
-  deaf: true,
   idle: true,
   run: async (trial) => {
     trial.configure({ limited: { rateLimit: 5 }, free: {} })
@@ -98,7 +98,7 @@ export const cases: ReadonlyArray<Case> = [{
     trial.configure({ ordered: { ordered: true } })
     await trial.migrate()
     const workers = (trial.dialect === "postgres" ? ["w1", "w2"] : ["w1"])
-      .map((name) => trial.supervised(name, { WEBHOOKS_SCHEDULE: "0s,6s,1s,1s" }))
+      .map((name) => trial.supervised(name, { WEBHOOKS_SCHEDULE: "0s,12s,1s,1s" }))
     const deaths: Array<Promise<number>> = []
     const overlaps: Array<string> = []
     const kill = ({ worker }: Arrival) => {
