@@ -14,6 +14,7 @@ import * as SqliteClient from "@effect/sql-sqlite-node/SqliteClient"
 import * as SqlClient from "@effect/sql/SqlClient"
 import { Endpoints, Outbox, OutboxSchema, WebhookConfig, WebhookEvent } from "effect-webhooks"
 import * as Console from "effect/Console"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
@@ -28,6 +29,7 @@ const say = (who: string, text: string) => Console.log(`${who.padEnd(8)} │ ${t
 /** Never answers the first request, answers 204 to all others, and tells of each. */
 const receiver = Effect.gen(function*() {
   const arrivals = yield* Queue.unbounded<number>()
+  const over = yield* Deferred.make<void>()
   let requests = 0
   const app = Effect.gen(function*() {
     const { headers } = yield* HttpServerRequest.HttpServerRequest
@@ -37,17 +39,18 @@ const receiver = Effect.gen(function*() {
       `request ${n}, webhook-id ${headers["webhook-id"]}${n === 1 ? ": holds it open" : ": answers 204"}`
     )
     yield* Queue.offer(arrivals, n)
-    return n === 1 ? yield* Effect.never : HttpServerResponse.empty({ status: 204 })
+    if (n === 1) yield* Deferred.await(over)
+    return HttpServerResponse.empty({ status: 204 })
   })
   const server = yield* Layer.build(NodeHttpServer.layer(() => createServer(), { port: 0, host: "127.0.0.1" }))
   yield* Layer.build(Layer.provide(HttpServer.serve(app), Layer.succeedContext(server)))
   const url = yield* Effect.provide(HttpServer.addressFormattedWith(Effect.succeed), server)
-  return { url, arrived: Queue.take(arrivals) }
+  return { url, arrived: Queue.take(arrivals), end: Deferred.succeed(over, undefined) }
 })
 
 const program = Effect.gen(function*() {
   const folder = yield* Effect.flatMap(FileSystem.FileSystem, (fs) => fs.makeTempDirectoryScoped())
-  const { arrived, url } = yield* receiver
+  const { arrived, end, url } = yield* receiver
   const document = { OrderPlaced: [{ id: "shop", url }] }
 
   const startWorker = Command.make(process.execPath, cli, "worker").pipe(
@@ -92,6 +95,7 @@ const program = Effect.gen(function*() {
   yield* arrived
   yield* Effect.sleep("300 millis")
   yield* second.kill("SIGTERM")
+  yield* end
   yield* say("worker", `stopped with SIGTERM, exit status ${yield* second.exitCode}`)
 })
 
