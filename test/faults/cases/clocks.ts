@@ -9,7 +9,6 @@ const hours = 3_600_000
 export const cases: ReadonlyArray<Case> = [{
   name: "wall clock jumps",
   on: ["sqlite", "postgres"],
-  deaf: true,
   idle: true,
   run: async (trial) => {
     trial.configure({ ok: { timeout: "30s" }, retry: {}, later: {}, paused: {} })

@@ -8,7 +8,7 @@ const failed = 15_000
 export const cases: ReadonlyArray<Case> = [{
   name: "recover killed half way",
   on: ["sqlite", "postgres"],
-  deaf: true,
+  deaf: "only",
   run: async (trial) => {
     trial.configure({ a: {} })
     await trial.migrate()
