@@ -6,7 +6,7 @@ import type { Fragment } from "@effect/sql/Statement"
 import * as Effect from "effect/Effect"
 import type { OutboxUnavailable } from "../OutboxError.js"
 import type { State } from "./deliveryRows.js"
-import type { Store } from "./store.js"
+import { giveWay, type Store } from "./store.js"
 
 /** How much was taken away. */
 export interface Purged {
@@ -21,7 +21,11 @@ export const purgeDeliveries = (
   before: number,
   batch: number
 ): Effect.Effect<Purged, OutboxUnavailable> =>
-  inBatches(store.transaction(deliveryBatch(store, state, before, batch)), ({ deliveries }) => deliveries < batch)
+  inBatches(
+    store,
+    store.transaction(deliveryBatch(store, state, before, batch)),
+    ({ deliveries }) => deliveries < batch
+  )
 
 /** Messages that no endpoint wanted, stored at `before` or earlier. */
 export const purgeUnrouted = (
@@ -29,21 +33,22 @@ export const purgeUnrouted = (
   before: number,
   batch: number
 ): Effect.Effect<Purged, OutboxUnavailable> =>
-  inBatches(store.transaction(unroutedBatch(store, before, batch)), ({ messages }) => messages < batch)
+  inBatches(store, store.transaction(unroutedBatch(store, before, batch)), ({ messages }) => messages < batch)
 
 // --- internal
 
 const inBatches = (
+  store: Store,
   one: Effect.Effect<Purged, OutboxUnavailable>,
   isLast: (purged: Purged) => boolean
 ): Effect.Effect<Purged, OutboxUnavailable> => {
   const loop = (before: Purged): Effect.Effect<Purged, OutboxUnavailable> =>
-    Effect.flatMap(one, (purged) => {
+    Effect.flatMap(Effect.timed(one), ([took, purged]) => {
       const sum = {
         messages: before.messages + purged.messages,
         deliveries: before.deliveries + purged.deliveries
       }
-      return isLast(purged) ? Effect.succeed(sum) : Effect.zipRight(Effect.yieldNow(), loop(sum))
+      return isLast(purged) ? Effect.succeed(sum) : Effect.zipRight(giveWay(store, took), loop(sum))
     })
   return loop({ messages: 0, deliveries: 0 })
 }

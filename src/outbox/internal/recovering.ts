@@ -13,7 +13,7 @@ import type { OutboxUnavailable } from "../OutboxError.js"
 import * as EndpointRows from "./endpointRows.js"
 import * as Ordering from "./ordering.js"
 import { isStorable } from "./storable.js"
-import type { Store } from "./store.js"
+import { giveWay, type Store } from "./store.js"
 
 /** What is to be sent again: milliseconds since the epoch, both ends included. */
 export interface Range {
@@ -30,10 +30,10 @@ export const recover = (
   Effect.flatMap(store.transaction(register(store, range)), (job) => {
     if (job === undefined) return Effect.succeed(0)
     const loop = (recovered: number): Effect.Effect<number, EndpointDisabled | OutboxUnavailable> =>
-      Effect.flatMap(batch(store, job), (progress) =>
+      Effect.flatMap(Effect.timed(batch(store, job)), ([took, progress]) =>
         progress.done
           ? Effect.succeed(progress.recovered ?? recovered)
-          : Effect.zipRight(Effect.yieldNow(), loop(progress.recovered ?? recovered)))
+          : Effect.zipRight(giveWay(store, took), loop(progress.recovered ?? recovered)))
     return loop(job.recovered)
   })
 

@@ -19,6 +19,16 @@ export const cases: ReadonlyArray<Case> = [{
     await trial.database.query(
       `UPDATE webhook_deliveries SET state = 'exhausted', reason = 'attempts', ended_at = ${now} - 60000 + id % 1000, attempts = 10`
     )
+    // A look at a worker's pace must fall between two of its batches, however fast the machine is.
+    const atPace = trial.dialect === "postgres"
+      ? [
+        "CREATE FUNCTION at_pace() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.0005); RETURN NEW; END $$",
+        "CREATE TRIGGER at_pace BEFORE UPDATE ON webhook_deliveries FOR EACH ROW WHEN (OLD.state = 'exhausted') EXECUTE FUNCTION at_pace()"
+      ]
+      : [`CREATE TRIGGER at_pace BEFORE UPDATE ON webhook_deliveries WHEN OLD.state = 'exhausted' BEGIN
+          SELECT count(*) FROM (WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000) SELECT i FROM n);
+        END`]
+    for (const statement of atPace) await trial.database.query(statement)
     const worker = trial.supervised("w1", {
       WEBHOOKS_LEASE: "30s",
       WEBHOOKS_ENDPOINT_CONCURRENCY: "64",
@@ -35,6 +45,9 @@ export const cases: ReadonlyArray<Case> = [{
         recovering.signal("SIGKILL")
         left = recovering.ended.then(exhausted)
         await left
+        await trial.database.query(
+          `DROP TRIGGER at_pace${trial.dialect === "postgres" ? " ON webhook_deliveries" : ""}`
+        )
       }
       return 204
     })
@@ -42,7 +55,8 @@ export const cases: ReadonlyArray<Case> = [{
     const { code, err, signal } = await recovering.ended
     expect(signal === "SIGKILL", `recover was not killed in the middle: it ended with ${code} ${err}`)
     const open = await left
-    expect(open !== undefined && open > 0, `it was not half way: ${open} were left`)
+    // On SQLite a recovery that didn't give way would keep the worker out until nearly all was done.
+    expect(open !== undefined && open > failed / 2, `it was not in its first half: ${open} were left`)
     // Nobody asks again: the worker goes on with it.
     await until("all of them recovered", async () => await exhausted() === 0, 60)
     await trial.settled()
