@@ -134,7 +134,7 @@ export const make = (
  * would always be the first: so it stays away for as long as it has held it. (A recovery of 15 000 deliveries kept the worker out for 4 s.)
  */
 export const giveWay = (store: Pick<Store, "dialect">, held: Duration.Duration): Effect.Effect<void> =>
-  store.dialect === "sqlite" ? Effect.sleep(held) : Effect.yieldNow()
+  Effect.zipRight(Effect.yieldNow(), store.dialect === "sqlite" ? Effect.sleep(held) : Effect.void)
 
 // --- internal
 
