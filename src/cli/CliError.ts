@@ -10,7 +10,8 @@ export const exitCodes = {
   failed: 1,
   /** Usage or configuration. */
   usage: 2,
-  /** Cut off by Ctrl-C, by SIGTERM. */
+  /** Cut off: by the end of the terminal, by Ctrl-C, by SIGTERM. */
+  SIGHUP: 129,
   SIGINT: 130,
   SIGTERM: 143
 } as const

@@ -8,7 +8,13 @@ import { visible } from "./Visible.js"
 /** A database. `place` names it to a person: the path, or host and port; never who logs in, and how. */
 export type Target =
   | { readonly _tag: "File"; readonly place: string; readonly path: string }
-  | { readonly _tag: "Postgres"; readonly place: string; readonly url: Redacted.Redacted }
+  | {
+    readonly _tag: "Postgres"
+    readonly place: string
+    /** Made safe to show; none where it goes without saying: then it is that of the user's name. */
+    readonly database: string | undefined
+    readonly url: Redacted.Redacted
+  }
 
 /** The database of a URL, or what is wrong with it, in words that repeat nothing of it. */
 export const parse = (given: string): Either.Either<Target, string> => {
@@ -18,6 +24,12 @@ export const parse = (given: string): Either.Either<Target, string> => {
   if (/^file:/i.test(text)) return file(text.slice("file:".length))
   return /^postgres(?:ql)?:\/\//i.test(text) ? postgres(text) : Either.left(forms)
 }
+
+/** The database as a URL that holds no login and no parameters. */
+export const shown = (target: Target): string =>
+  target._tag === "File"
+    ? `file:${target.place}`
+    : `postgres://${target.place}${target.database === undefined ? "" : `/${target.database}`}`
 
 /** Where the outbox is when nothing is said. */
 export const fallback = "file:./webhooks.db"
@@ -57,8 +69,10 @@ const postgres = (text: string): Either.Either<Target, string> => {
   }
   if (url.host === "" && url.search === "" && url.pathname.length < 2) return Either.left(forms)
   if (url.hash !== "" || url.pathname.lastIndexOf("/") > 0) return Either.left(unescaped)
+  let database: string
   try {
-    decodeURIComponent(`${url.username}${url.password}${url.pathname}`)
+    decodeURIComponent(`${url.username}${url.password}`)
+    database = decodeURIComponent(url.pathname.slice(1))
   } catch {
     return Either.left(unescaped)
   }
@@ -67,7 +81,8 @@ const postgres = (text: string): Either.Either<Target, string> => {
   return Either.right({
     _tag: "Postgres",
     url: Redacted.make(text),
-    place: visible(host.startsWith("/") ? host : `${host}:${port}`, 300)
+    place: visible(host.startsWith("/") ? host : `${host}:${port}`, 300),
+    database: database === "" ? undefined : visible(database, 300)
   })
 }
 

@@ -1,25 +1,10 @@
 /**
- * How deliveries, their attempts and messages are shown to a person; and messages to a program (the rest as the HTTP API shows it).
+ * How deliveries, their attempts and messages are shown to a person; to a program they are shown as by the HTTP API.
  */
 import type { Attempt, Delivery, StoredMessage } from "../outbox/Deliveries.js"
-import * as Views from "../server/internal/views.js"
 import { table } from "./Table.js"
 import * as Times from "./Times.js"
 import { visible } from "./Visible.js"
-
-/** What `--json` shows of a message; the bodies as text, byte for byte what is sent. */
-export const messageJson = (message: StoredMessage) => ({
-  id: message.id,
-  eventType: message.eventType,
-  tenant: message.tenant,
-  aggregateId: message.aggregateId ?? undefined,
-  occurredAt: message.occurredAt,
-  correlationId: message.correlationId,
-  idempotencyKey: message.idempotencyKey,
-  createdAt: Times.instant(message.createdAt),
-  deliveries: message.deliveries.map(Views.delivery),
-  bodies: Object.fromEntries([...message.bodies].map(([format, bytes]) => [format, decoder.decode(bytes)]))
-})
 
 /** Deliveries as a table. */
 export const deliveryTable = (deliveries: ReadonlyArray<Delivery>, now: number): ReadonlyArray<string> =>

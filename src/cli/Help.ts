@@ -58,7 +58,7 @@ stderr. A second Ctrl-C ends at once.`,
 /** Below the help of `listen`. */
 export const listen = (): string =>
   blocks(
-    `Listens on 127.0.0.1 until it is stopped (Ctrl-C, SIGTERM), then exits with 0; with 1 when the port is in use.
+    `Listens on 127.0.0.1 until it is stopped (Ctrl-C, SIGTERM, SIGHUP), then exits with 0; with 1 when the port is in use.
 
 Results, with --json one object a line:
   the first line      {"listening":"http://127.0.0.1:PORT"}

@@ -6,11 +6,12 @@ import { blocks, delivering, environment, events, examples, exitCodes, stored } 
 /** Below the help of `serve`. */
 export const serve = (): string =>
   blocks(
-    `The first line on stdout is 'listening on http://HOST:PORT', with --json {"listening"}; logs go to stderr. The API is described
-at /openapi.json and at /docs; /health/live and /health/ready need no token. Without WEBHOOKS_API_TOKEN it listens on loopback only.
+    `The first line on stdout is 'listening on http://HOST:PORT; N endpoints; database URL' (without the login), with --json
+{"listening","endpoints","database"}; logs go to stderr. The API is described at /openapi.json and at /docs; /health/live and
+/health/ready need no token. Without WEBHOOKS_API_TOKEN it listens on loopback only.
 The tables are made, or brought up to date, at the start. With SQLite one process works: a second one ends with exit code 1.
 
-SIGTERM, Ctrl-C: nothing new is taken, requests in flight have WEBHOOKS_GRACE to end, the rest is handed back to the next worker;
+SIGTERM, Ctrl-C, a closed terminal: nothing new is taken, requests in flight have WEBHOOKS_GRACE to end, the rest is handed back to the next worker;
 then it exits with 0. A second one ends it at once: what was in flight is delivered again after its lease.`,
     examples(
       "effect-webhooks serve",
@@ -24,7 +25,8 @@ then it exits with 0. A second one ends it at once: what was in flight is delive
 /** Below the help of `worker`. */
 export const worker = (): string =>
   blocks(
-    `The first line on stdout is 'worker started', with --json {"worker":"started"}; logs go to stderr. It stops as serve does.
+    `The first line on stdout is 'worker started; N endpoints; database URL' (without the login), with --json
+{"worker":"started","endpoints","database"}; logs go to stderr. It stops as serve does.
 The tables are made, or brought up to date, at the start. Any number of workers may share a PostgreSQL database; with SQLite one
 process works.`,
     examples(

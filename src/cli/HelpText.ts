@@ -89,4 +89,4 @@ export const exitCodes = `Exit codes:
   1    the work failed: a delivery failed or was rejected, a line was invalid, a signature didn't verify, something
        doesn't exist or can't be done, the database can't be used
   2    wrong usage or configuration
-  130  cut off by Ctrl-C (SIGINT); 143 by SIGTERM`
+  130  cut off by Ctrl-C (SIGINT); 143 by SIGTERM, 129 by the end of the terminal (SIGHUP)`

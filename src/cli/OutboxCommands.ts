@@ -161,7 +161,7 @@ const defineEndpoints = (root: Command, choose: Choose): void => {
 
   command("disable", "hold deliveries back", "Holds deliveries to an endpoint back until it is enabled.")
     .argument("<ID>", "the endpoint")
-    .requiredOption("--reason <TEXT>", "why: for people")
+    .requiredOption("--reason <TEXT>", "why: for people (required)")
     .addOption(jsonOption())
     .action((id: string, options: Json & { readonly reason: string }) =>
       choose(operating(options, load, ({ disable }, json) => disable({ ...options, ...json }, id)))
@@ -169,7 +169,7 @@ const defineEndpoints = (root: Command, choose: Choose): void => {
 
   command("recover", "replay what failed", "Replays every failed delivery of an endpoint that ended in a span of time.")
     .argument("<ID>", "the endpoint")
-    .requiredOption("--since <TIME>", "from then on: 2026-01-27T12:00:00Z, or how long ago, such as 2h")
+    .requiredOption("--since <TIME>", "from then on: 2026-01-27T12:00:00Z, or how long ago, such as 2h (required)")
     .option("--until <TIME>", "until then (default: now)")
     .addOption(jsonOption())
     .action((id: string, options: Json & { readonly since: string; readonly until?: string }) =>

@@ -1,24 +1,33 @@
 /**
- * SIGINT and SIGTERM for the commands that end in good order.
+ * SIGINT, SIGTERM and SIGHUP (the terminal was closed) for the commands that end in good order.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
+import * as Stdio from "./Stdio.js"
 
-export type Signal = "SIGINT" | "SIGTERM"
+export type Signal = "SIGHUP" | "SIGINT" | "SIGTERM"
 
 /**
- * Waits for the first SIGINT or SIGTERM. A second one ends the process at once, unless `another` waits for it; one within 50 ms of
+ * Waits for the first of them. A second one ends the process at once, unless `another` waits for it. But not a second SIGHUP: the
+ * system and the shell both tell of a terminal that was closed, and nobody insists through it. And one within 50 ms of
  * the first is taken for its echo (`npx` passes on what the terminal has sent to its child already). Without anybody waiting here,
  * the first one ends the process.
  */
 export const first: Effect.Effect<Signal> = Effect.suspend(() => {
   const listeners = new Map<Signal, () => void>()
-  const off = Effect.sync(() => listeners.forEach((listener, signal) => process.off(signal, listener)))
+  const off = Effect.sync(() =>
+    listeners.forEach((listener, signal) => {
+      if (signal !== "SIGHUP") process.off(signal, listener)
+    })
+  )
   return Effect.async<Signal>((resume) => {
     for (const signal of signals) {
-      const listener = () => resume(Effect.succeed(signal))
+      const listener = () => {
+        if (signal === "SIGHUP") Stdio.leaveTerminal()
+        resume(Effect.succeed(signal))
+      }
       listeners.set(signal, listener)
       process.on(signal, listener)
     }
@@ -27,7 +36,7 @@ export const first: Effect.Effect<Signal> = Effect.suspend(() => {
 })
 
 /**
- * Waits for another one, once the first has come (an echo apart). Without anybody waiting here either, it ends the process.
+ * Waits for another one, SIGHUP apart, once the first has come (an echo apart). Without anybody waiting here either, it ends the process.
  */
 export const another: Effect.Effect<Signal> = Effect.suspend(() => {
   let armed = false
@@ -39,7 +48,7 @@ export const another: Effect.Effect<Signal> = Effect.suspend(() => {
       "50 millis"
     )),
     Effect.async<Signal>((resume) => {
-      const listeners = signals.map((signal) => {
+      const listeners = signals.filter((signal) => signal !== "SIGHUP").map((signal) => {
         const listener = () => {
           if (armed) resume(Effect.succeed(signal))
         }
@@ -63,4 +72,4 @@ export const stopping = (grace: Duration.Duration): string =>
 
 // --- internal
 
-const signals: ReadonlyArray<Signal> = ["SIGINT", "SIGTERM"]
+const signals: ReadonlyArray<Signal> = ["SIGHUP", "SIGINT", "SIGTERM"]

@@ -2,7 +2,7 @@
  * Standard input and output: results to stdout with back-pressure, everything else to stderr, both without ever throwing at the user.
  */
 import * as Effect from "effect/Effect"
-import { createReadStream, fstatSync } from "node:fs"
+import { closeSync, createReadStream, fstatSync } from "node:fs"
 import { withoutCredential } from "../webhooks/internal/credentials.js"
 import * as CliError from "./CliError.js"
 import { jsonText, visible } from "./Visible.js"
@@ -18,7 +18,7 @@ export const write = (text: string): Effect.Effect<void, CliError.CliError> =>
     if (process.stdout.isTTY) overlay?.()
     process.stdout.write(text, (error) => {
       const code = codeOf(error)
-      if (code === undefined || closed || gone.has(code)) return resume(Effect.void)
+      if (code === undefined || closed || isGone(code)) return resume(Effect.void)
       resume(Effect.fail(CliError.failed(`cannot write to standard output: ${reasonOf(code)}`)))
     })
   })
@@ -50,6 +50,21 @@ export const note = (text: string, written: () => void = ignore): void => {
 /** Sets what takes a line of progress off the terminal before anything else is written there; `undefined`: there is none. */
 export const setOverlay = (clear: (() => void) | undefined): void => {
   overlay = clear
+}
+
+/** Lets go of a terminal that has been closed: Node.js sets terminals back when it exits, and aborts where one has gone. */
+export const leaveTerminal = (): void => {
+  if (left) return
+  left = true
+  process.on("exit", () => {
+    for (const fd of [0, 1, 2]) {
+      try {
+        if (fstatSync(fd).isCharacterDevice()) closeSync(fd)
+      } catch {
+        // It is closed already.
+      }
+    }
+  })
 }
 
 /** Waits until whoever reads stdout has gone; noticed at the next write. */
@@ -97,15 +112,23 @@ const listeners = new Set<() => void>()
 let closed = false
 let watched = false
 let heard = false
+let left = false
 let overlay: (() => void) | undefined
 
 const ignore = () => undefined
+
+const isGone = (code: string): boolean => {
+  // What a terminal says once it is closed.
+  if (code !== "EIO" || !process.stdout.isTTY) return gone.has(code)
+  leaveTerminal()
+  return true
+}
 
 const watch = () => {
   if (watched) return
   watched = true
   process.stdout.on("error", (error) => {
-    if (!gone.has(codeOf(error) ?? "")) return
+    if (!isGone(codeOf(error) ?? "")) return
     closed = true
     for (const listener of listeners) listener()
   })

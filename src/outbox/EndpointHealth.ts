@@ -100,8 +100,8 @@ export const make: Effect.Effect<
   const sender = yield* WebhookSender
   const events = yield* Effect.acquireRelease(PubSub.sliding<OperatorEvent>(1000), PubSub.shutdown)
 
-  const publish = (event: OperatorEvent): Effect.Effect<void> =>
-    Effect.zipRight(log(event), Effect.asVoid(PubSub.publish(events, event)))
+  const tell = (event: OperatorEvent, level: Level): Effect.Effect<void> =>
+    Effect.zipRight(log(event, level), Effect.asVoid(PubSub.publish(events, event)))
 
   const known = (id: string): Effect.Effect<Known, EndpointNotFound | OutboxUnavailable> =>
     Effect.flatMap(
@@ -132,15 +132,17 @@ export const make: Effect.Effect<
         yield* store.wake
         return [before, after, now] as const
       }))
+      yield* store.signal
       if ((before.disabled === undefined) !== (after.disabled === undefined)) {
-        yield* publish({ type, endpointId: id, at: now, reason: after.disabled?.reason })
+        // Whatever it is, somebody wanted it.
+        yield* tell({ type, endpointId: id, at: now, reason: after.disabled?.reason }, Effect.logInfo)
       }
       return toHealth(after, configured, now)
     })
 
   return {
     events: Stream.fromPubSub(events),
-    publish,
+    publish: (event) => tell(event, levels[event.type]),
     get: (id) => Effect.zipWith(known(id), store.now, ({ configured, row }, now) => toHealth(row, configured, now)),
     list: Effect.gen(function*() {
       const rows = new Map(yield* EndpointRows.readAll(store))
@@ -244,12 +246,14 @@ const toHealth = (row: EndpointRows.EndpointRow, configured: boolean, now: numbe
   }
 }
 
-const log = ({ at: _, type, ...event }: OperatorEvent): Effect.Effect<void> => {
+type Level = (message: string) => Effect.Effect<void>
+
+const log = ({ at: _, type, ...event }: OperatorEvent, level: Level): Effect.Effect<void> => {
   const annotations = Object.fromEntries(Object.entries(event).filter(([, value]) => value !== undefined))
-  return Effect.annotateLogs(levels[type](type), annotations)
+  return Effect.annotateLogs(level(type), annotations)
 }
 
-const levels: Readonly<Record<OperatorEvent["type"], (message: string) => Effect.Effect<void>>> = {
+const levels: Readonly<Record<OperatorEvent["type"], Level>> = {
   "delivery.exhausted": Effect.logError,
   "endpoint.disabled": Effect.logError,
   "endpoint.enabled": Effect.logInfo,

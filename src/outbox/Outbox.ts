@@ -123,11 +123,15 @@ export const make = (
           return stored
         })
         return Effect.flatMap(store.inTransaction, (inside) =>
-          inside ? once : Effect.retry(once, {
-            // Where the answer to a COMMIT was lost, the second run finds what the first has stored, and tells it as its own.
-            while: (error) => isUnavailable(error) && error.reason === "unreachable",
-            schedule: reconnecting
-          }))
+          inside ? once : Effect.zipLeft(
+            Effect.retry(once, {
+              // Where the answer to a COMMIT was lost, the second run finds what the first has stored, and tells it as its own.
+              while: (error) => isUnavailable(error) && error.reason === "unreachable",
+              schedule: reconnecting
+            }),
+            // Once more: who was woken before the commit has seen nothing.
+            store.signal
+          ))
       }) as Effect.Effect<A, E | OutboxUnavailable>
 
     const batching = yield* Batching.make(
@@ -140,7 +144,7 @@ export const make = (
     const submit = (item: Enqueueing.Prepared): Effect.Effect<Enqueueing.Result, OutboxUnavailable> =>
       Effect.suspend(() =>
         batching.waiting() < maxWaiting
-          ? Effect.zipLeft(batching.submit(item), store.signal)
+          ? batching.submit(item)
           : Effect.fail(new OutboxUnavailable({ reason: "busy" }))
       )
 
@@ -161,7 +165,8 @@ export const make = (
           return traced(
             keyed.length,
             Effect.flatMap(Effect.forEach(keyed, prepare), (items) =>
-              storeAll(items, (results) => Effect.forEach(results, (result, index) => finish(items[index]!, result))))
+              storeAll(items, (results) =>
+                Effect.forEach(results, (result, index) => finish(items[index]!, result, index))))
           )
         })
     }
@@ -176,7 +181,9 @@ export class IdempotencyConflict
   extends Schema.TaggedError<IdempotencyConflict>("effect-webhooks/IdempotencyConflict")("IdempotencyConflict", {
     /** The message that has the key or the id. */
     messageId: Schema.String,
-    by: Schema.Literal("idempotencyKey", "id")
+    by: Schema.Literal("idempotencyKey", "id"),
+    /** Which of the events that were handed to `enqueueAll`, from 0. */
+    index: Schema.optional(Schema.Number)
   })
 {
   override get message(): string {
@@ -211,10 +218,11 @@ const isUnavailable = (error: unknown): error is OutboxUnavailable => error inst
 
 const finish = (
   item: Enqueueing.Prepared,
-  result: Enqueueing.Result
+  result: Enqueueing.Result,
+  index?: number
 ): Effect.Effect<Enqueued, IdempotencyConflict> => {
   if (result._tag === "Conflict") {
-    return Effect.fail(new IdempotencyConflict({ messageId: result.messageId, by: result.by }))
+    return Effect.fail(new IdempotencyConflict({ messageId: result.messageId, by: result.by, index }))
   }
   const enqueued = { messageId: result.messageId, duplicate: result.duplicate, deliveries: result.deliveries }
   const counted = Metrics.enqueued(result.duplicate ? "duplicate" : item.wanting.length === 0 ? "unrouted" : "stored")

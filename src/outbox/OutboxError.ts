@@ -78,8 +78,8 @@ const texts: Readonly<Record<Reason, string>> = {
   "read-only": "the database is read-only; check the permissions of the file and its folder, or the server's mode",
   busy: "another process has kept the database locked for too long; try again",
   "missing-tables":
-    "the tables of the outbox are missing; run `effect-webhooks migrate`, or use OutboxSchema.layerMigrated",
+    "the tables of the outbox are missing; run `effect-webhooks migrate`, or migrate at the start of the program",
   corrupt: "the database file is damaged, or is not a database",
-  constraint: "a constraint of the database refused the transaction",
+  constraint: "a constraint of the database refused what was to be stored",
   other: "the database refused"
 }

@@ -95,14 +95,17 @@ export const Message = Schema.Struct({
   id: Schema.String,
   eventType: Schema.String,
   tenant: Schema.optional(Schema.String),
-  aggregateId: Schema.NullOr(Schema.String),
+  aggregateId: Schema.optional(Schema.String),
   occurredAt: Schema.String.annotations({ description: "RFC 3339, as the event gave it." }),
   correlationId: Schema.String,
   idempotencyKey: Schema.optional(Schema.String),
   createdAt: Time,
-  format: Schema.optional(Schema.String).annotations({ description: "Which of the stored formats `payload` is." }),
-  payload: Schema.optional(Schema.Unknown).annotations({ description: "What receivers of that format get." }),
-  deliveries: Schema.Array(Delivery)
+  deliveries: Schema.Array(Delivery),
+  bodies: Schema.Struct({
+    event: Schema.optional(Schema.String),
+    standard: Schema.optional(Schema.String),
+    cloudevents: Schema.optional(Schema.String)
+  }).annotations({ description: "What is sent, by format: the stored text, byte for byte." })
 }).annotations({ identifier: "Message" })
 
 /** An endpoint: what is configured, and how it fares. */

@@ -9,12 +9,13 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
+import * as FiberRef from "effect/FiberRef"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as CorrelationId from "../CorrelationId.js"
-import { apart } from "../http/internal/exchange.js"
+import { apart, currentSingle } from "../http/internal/exchange.js"
 import { monotonicNow } from "../http/internal/monotonic.js"
 import * as Client from "../http/ResilientHttpClient.js"
 import * as Metrics from "../Metrics.js"
@@ -75,7 +76,8 @@ export type DeliveryError = Client.ResilientHttpClientError | DeliveryInterrupte
 /** Sends one message to one endpoint. */
 export class WebhookSender extends Context.Tag("effect-webhooks/WebhookSender")<WebhookSender, {
   /**
-   * Sends, with the client's retries, logs how it ended (`webhook_sent`, `webhook_failed`; also when it was stopped) and reports.
+   * Sends, with the client's retries, logs how it ended (`webhook_sent`, `webhook_failed`; also when it was stopped) and reports. A failure is logged as
+   * an error; within `ResilientHttpClient.withSingleAttempt` as a warning: whether it was the last attempt, the caller knows.
    */
   readonly send: (message: Message, endpoint: Endpoint) => Effect.Effect<DeliveryReport>
 }>() {}
@@ -263,12 +265,16 @@ const log = (report: DeliveryReport): Effect.Effect<void> => {
   }
   return report.outcome === "delivered"
     ? Effect.annotateLogs(Effect.logInfo("webhook_sent"), annotations)
-    : Effect.annotateLogs(Effect.logError("webhook_failed"), {
-      ...annotations,
-      outcome: report.outcome,
-      ...(report.class === undefined ? {} : { class: report.class }),
-      ...(report.error === undefined ? {} : { error: report.error.message })
-    })
+    : Effect.flatMap(
+      FiberRef.get(currentSingle),
+      (single) =>
+        Effect.annotateLogs((Option.isSome(single) ? Effect.logWarning : Effect.logError)("webhook_failed"), {
+          ...annotations,
+          outcome: report.outcome,
+          ...(report.class === undefined ? {} : { class: report.class }),
+          ...(report.error === undefined ? {} : { error: report.error.message })
+        })
+    )
 }
 
 /** The request of one attempt: run anew for each, so that time and signatures are its own. */

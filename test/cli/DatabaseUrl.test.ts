@@ -3,7 +3,7 @@ import * as Redacted from "effect/Redacted"
 import { expect, it } from "vitest"
 import * as Database from "../../src/cli/Database.js"
 import * as DatabaseUrl from "../../src/cli/DatabaseUrl.js"
-import { OutboxUnavailable, Reason } from "../../src/outbox/OutboxError.js"
+import { OutboxUnavailable, Reason, SchemaMissing, SchemaTooNew, SchemaTooOld } from "../../src/outbox/OutboxError.js"
 
 it.each([
   ["file:./webhooks.db", "./webhooks.db"],
@@ -13,6 +13,16 @@ it.each([
   ["FILE://localhost/var/lib/a.db", "/var/lib/a.db"]
 ])("takes the file of %s", (url, path) => {
   expect(DatabaseUrl.parse(url)).toEqual(Either.right({ _tag: "File", path, place: path }))
+})
+
+it.each([
+  ["file:///var/lib/a%20b.db", "file:/var/lib/a b.db"],
+  ["postgres://app:HUSH@db.example:6432/shop?sslmode=require&password=HUSH", "postgres://db.example:6432/shop"],
+  ["postgresql://HUSH@[::1]/a%20b", "postgres://[::1]:5432/a b"],
+  ["postgres://HUSH@db.example", "postgres://db.example:5432"],
+  ["postgres:///shop?host=/run/postgresql&user=HUSH", "postgres:///run/postgresql/shop"]
+])("shows %s without the login", (url, text) => {
+  expect(DatabaseUrl.shown(Either.getOrThrow(DatabaseUrl.parse(url)))).toBe(text)
 })
 
 it.each([
@@ -59,6 +69,18 @@ it("has a line for whatever a database may fail with", () => {
   const server = Either.getOrThrow(DatabaseUrl.parse("postgres://app:HUSH@h/app"))
   const lines = (target: DatabaseUrl.Target) =>
     Reason.literals.map((reason) => Database.failure(target, new OutboxUnavailable({ reason })))
+  // In the log lines of a worker whose database fails.
+  for (const reason of Reason.literals) expect(new OutboxUnavailable({ reason }).message).not.toMatch(/Outbox|[lL]ayer/)
+  const schema = [
+    new SchemaMissing({ prefix: "webhook_" }),
+    new SchemaTooOld({ found: 1, known: 2 }),
+    new SchemaTooNew({ found: 2, known: 1 })
+  ].map((error) => Database.failure(file, error).message)
+  expect(schema).toEqual([
+    "the database file a.db is not migrated; run `effect-webhooks migrate`",
+    "the database file a.db has schema version 1, and 2 is needed; run `effect-webhooks migrate`",
+    expect.stringMatching(/ newer than version 1 of effect-webhooks .*; update effect-webhooks$/)
+  ])
   for (const error of [...lines(file), ...lines(server)]) {
     expect(error.exitCode).toBe(1)
     expect(error.lines).toHaveLength(1)

@@ -64,6 +64,42 @@ describe.concurrent.each(["sqlite", "postgres"] as const)("events on %s", (backe
   })
 })
 
+describe.concurrent("a constraint of the host's own", () => {
+  const rules = {
+    sqlite: [
+      `CREATE TRIGGER host_rule BEFORE INSERT ON webhook_messages WHEN NEW.event_type = 'B'
+      BEGIN SELECT RAISE(ABORT, 'HUSHHUSH'); END`
+    ],
+    postgres: [
+      "CREATE FUNCTION host_rule() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''HUSHHUSH''; END'",
+      `CREATE TRIGGER host_rule BEFORE INSERT ON webhook_messages FOR EACH ROW WHEN (NEW.event_type = 'B')
+      EXECUTE FUNCTION host_rule()`,
+      "ALTER TABLE webhook_messages ADD CHECK (event_type <> 'C')"
+    ]
+  }
+  it.each(["sqlite", "postgres"] as const)("refuses its own event only, on %s", async (backend) => {
+    const database = await fresh(backend)
+    const env = environment(database.url)
+    await run(["migrate"], { env })
+    for (const rule of rules[backend]) await query(database, rule)
+    const types = Array.from({ length: 40 }, (_, n) => n === 8 ? "B" : n === 31 && backend === "postgres" ? "C" : "A")
+    const input = types.map((type, n) => `${event(`m${n}`, n, type)}\n`).join("")
+    const ended = await run(["enqueue", "--json"], { env, input })
+    expect(ended.code).toBe(1)
+    const error = expect.stringMatching(
+      /^a constraint of the database refused .* \((?:SQLITE_CONSTRAINT_TRIGGER|P0001|23514)\)$/
+    )
+    expect(json(ended.out)).toEqual(
+      types.map((type, n) =>
+        type === "A"
+          ? { messageId: `m${n}`, duplicate: false, deliveries: 1 }
+          : { line: n + 1, outcome: "invalid", error }
+      )
+    )
+    expect(ended.out + ended.err).not.toContain("HUSH")
+  })
+})
+
 describe.concurrent("batches", () => {
   it("hold up to a hundred events each", async () => {
     const database = await fresh("postgres")
@@ -88,7 +124,13 @@ describe.concurrent("batches", () => {
 })
 
 describe.concurrent("a stop", () => {
-  it.each([["SIGINT", 130, "Ctrl-C"], ["SIGTERM", 143, "SIGTERM"]] as const)(
+  it.each(
+    [
+      ["SIGINT", 130, "Ctrl-C"],
+      ["SIGTERM", 143, "SIGTERM"],
+      ["SIGHUP", 129, "the terminal was closed"]
+    ] as const
+  )(
     "by %s leaves stored what was acknowledged, and nothing else",
     async (signal, code, reason) => {
       const database = await fresh("sqlite")

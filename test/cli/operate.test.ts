@@ -4,6 +4,7 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import { expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
 import { join } from "node:path"
 import type * as CliError from "../../src/cli/CliError.js"
 import * as DeliveriesCommands from "../../src/cli/commands/Deliveries.js"
@@ -13,6 +14,7 @@ import * as Deliveries from "../../src/outbox/Deliveries.js"
 import * as EndpointHealth from "../../src/outbox/EndpointHealth.js"
 import * as Outbox from "../../src/outbox/Outbox.js"
 import * as OutboxSchema from "../../src/outbox/Schema.js"
+import * as ApiSchemas from "../../src/server/ApiSchemas.js"
 import * as Endpoints from "../../src/webhooks/Endpoints.js"
 import * as WebhookConfig from "../../src/webhooks/WebhookConfig.js"
 import * as WebhookEvent from "../../src/webhooks/WebhookEvent.js"
@@ -159,6 +161,8 @@ it("shows a message with its deliveries and the bytes that are sent", async () =
     run(["messages", "show", "msg_a", "--json"], { env })
   ])
   const [message] = json(machine.out)
+  // As the HTTP API shows it.
+  expect(Schema.encodeSync(ApiSchemas.Message, { onExcessProperty: "error" })(message)).toEqual(message)
   expect(message).toMatchObject({
     id: "msg_a",
     eventType: "OrderCreated",

@@ -197,7 +197,10 @@ describe("the program", () => {
     [["listen", "--sk_live_HUSH1"], "unknown option"],
     [["verify", "-sHUSH"], "unknown option '-s'"],
     [["secret", "generate", "--kind", "HUSH"], "option '--kind <KIND>' is invalid. Allowed choices are hmac, ed25519."],
-    [["--nope"], "unknown option '--nope'"]
+    [["--nope"], "unknown option '--nope'"],
+    [["sign", "--id", "m1"], "required option '--timestamp <SECONDS>' not specified"],
+    [["endpoints", "disable", "a"], "required option '--reason <TEXT>' not specified"],
+    [["endpoints", "recover", "a"], "required option '--since <TIME>' not specified"]
   ])("refuses %j", async (args, message) => {
     expect(await run(args)).toMatchObject({ code: 2, out: "", err: `effect-webhooks: ${message}\n` })
   })
@@ -243,6 +246,18 @@ describe("the program", () => {
       expect(out).toContain("Environment")
     }
     expect((await run(["help"])).out).toBe(help.out)
+  })
+
+  it.each([
+    [["endpoints", "disable"], ["--reason <TEXT>"]],
+    [["endpoints", "recover"], ["--since <TIME>"]],
+    [["sign"], ["--id <ID>", "--timestamp <SECONDS>"]]
+  ])("%j: says which options are required", async (command, required) => {
+    const { out } = await run([...command, "--help"])
+    const marked = out.replace(/\n {10,}/g, " ").split("\n").flatMap((line) =>
+      /^ +(--.*?) {2}.*\(required\)$/.exec(line)?.[1] ?? []
+    )
+    expect(marked).toEqual(required)
   })
 
   it("reads .env below the environment", async () => {

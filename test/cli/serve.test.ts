@@ -19,6 +19,9 @@ const environment = (url: string, receiver?: string, more: Readonly<Record<strin
   ...more
 })
 
+/** The database as it may be shown: without the login. */
+const shown = (url: string) => url.replace(/\/\/[^@/]*@/, "//")
+
 const listening = async ({ out }: Running): Promise<string> => {
   await until(() => out().includes("\n"))
   return json(out())[0].listening
@@ -47,19 +50,25 @@ describe.concurrent.each(["sqlite", "postgres"] as const)("a server on %s", (bac
     server.child.kill("SIGTERM")
     const ended = await server.ended
     expect(ended).toMatchObject({ code: 0, signal: null })
-    expect(json(ended.out)).toEqual([{ listening: url }])
+    expect(json(ended.out)).toEqual([{ listening: url, endpoints: 1, database: shown(database.url) }])
+    expect(ended.err).not.toContain("warning")
     expect(await query(database, "SELECT state FROM webhook_deliveries")).toEqual([{ state: "delivered" }])
   })
 })
 
 describe.concurrent("serve", () => {
-  it("shows people where it listens, and takes the database of its argument", async () => {
+  it("shows people where it listens and that nothing is configured, and takes the database of its argument", async () => {
     const database = await fresh("sqlite")
     const server = start(["serve", "--port", "0", "--database", database.url], {
       env: environment("postgres://nobody@127.0.0.1:1/none")
     })
     await until(() => server.out() !== "")
-    expect(server.out()).toMatch(/^listening on http:\/\/127\.0\.0\.1:\d+\n$/)
+    expect(server.out().replace(/:\d+;/, ":PORT;"))
+      .toBe(`listening on http://127.0.0.1:PORT; 0 endpoints; database ${database.url}\n`)
+    await until(() => server.err().includes("\n"))
+    expect(server.err()).toBe(
+      "warning: no endpoints are configured, so nothing is delivered; set WEBHOOKS_CONFIG or WEBHOOKS_CONFIG_FILE and start again\n"
+    )
     server.child.kill("SIGINT")
     expect(await server.ended).toMatchObject({ code: 0 })
   })

@@ -21,6 +21,10 @@ const environment = (url: string, receiver?: string, more: Readonly<Record<strin
   ...more
 })
 
+/** What is printed at the start, of a database as it may be shown: without the login. */
+const started = (url: string, endpoints: string) =>
+  `worker started; ${endpoints}; database ${url.replace(/\/\/[^@/]*@/, "//")}\n`
+
 const event = (id: string) => JSON.stringify({ type: "A", data: {}, id })
 
 const enqueue = (env: Readonly<Record<string, string>>, ...ids: ReadonlyArray<string>) =>
@@ -34,13 +38,18 @@ describe.concurrent.each(["sqlite", "postgres"] as const)("a worker on %s", (bac
     await enqueue(env, "m1")
     const worker = start(["worker"], { env })
     await until(() => requests.length === 1)
-    expect(worker.out()).toBe("worker started\n")
+    expect(worker.out()).toBe(started(database.url, "1 endpoint"))
     await enqueue(env, "m2")
     await until(() => requests.length === 2)
     expect(requests.map(({ headers }) => headers["webhook-id"])).toEqual(["m1", "m2"])
     await until(() => worker.err().split("message=webhook_sent").length === 3)
     worker.child.kill("SIGTERM")
-    expect(await worker.ended).toMatchObject({ code: 0, signal: null, out: "worker started\n" })
+    expect(await worker.ended).toMatchObject({
+      code: 0,
+      signal: null,
+      out: started(database.url, "1 endpoint"),
+      err: expect.not.stringContaining("warning")
+    })
     expect(await query(database, "SELECT state FROM webhook_deliveries")).toEqual([
       { state: "delivered" },
       { state: "delivered" }
@@ -49,17 +58,17 @@ describe.concurrent.each(["sqlite", "postgres"] as const)("a worker on %s", (bac
 })
 
 describe.concurrent("a stop", () => {
-  it("lets what is in flight end", async () => {
+  it.each(["SIGINT", "SIGHUP"] as const)("by %s lets what is in flight end", async (signal) => {
     const database = await fresh("sqlite")
     const { requests, url } = await receiver((_, response) => setTimeout(() => response.end(), 700))
     const env = environment(database.url, url)
     await enqueue(env, "m1")
     const { child, ended } = start(["worker", "--json"], { env })
     await until(() => requests.length === 1)
-    child.kill("SIGINT")
+    child.kill(signal)
     const { code, err, out } = await ended
     expect(code).toBe(0)
-    expect(json(out)).toEqual([{ worker: "started" }])
+    expect(json(out)).toEqual([{ worker: "started", endpoints: 1, database: database.url }])
     expect(err).toContain("stopping: requests in flight have 10s to end; again to end at once\n")
     expect(err).toMatch(/^timestamp=\S+ level=INFO .*message=webhook_sent .*messageId=m1/m)
     expect(await query(database, "SELECT state FROM webhook_deliveries")).toEqual([{ state: "delivered" }])
@@ -76,6 +85,24 @@ describe.concurrent("a stop", () => {
     expect(await ended).toMatchObject({ code: 0, signal: null })
     const { out } = await run(["deliveries", "list", "--json"], { env })
     expect(json(out)).toMatchObject([{ messageId: "m1", state: "pending", leased: false }])
+  })
+
+  it("is the same however often it is said that the terminal was closed", async () => {
+    const database = await fresh("sqlite")
+    let answer = () => {}
+    const { requests, url } = await receiver((_, response) => (answer = () => response.end()))
+    const env = environment(database.url, url)
+    await enqueue(env, "m1")
+    const { child, ended, err } = start(["worker"], { env })
+    await until(() => requests.length === 1)
+    child.kill("SIGHUP")
+    await until(() => err().includes("stopping"))
+    await new Promise((resolve) => setTimeout(resolve, 200))
+    child.kill("SIGHUP")
+    await new Promise((resolve) => setTimeout(resolve, 200))
+    answer()
+    expect(await ended).toMatchObject({ code: 0, signal: null })
+    expect(await query(database, "SELECT state FROM webhook_deliveries")).toEqual([{ state: "delivered" }])
   })
 
   it("is at once the second time", async () => {

@@ -7,7 +7,10 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import { spawn } from "node:child_process"
+import { once } from "node:events"
 import { hostname } from "node:os"
+import { vi } from "vitest"
 import * as DeliveryWorker from "../../src/outbox/DeliveryWorker.js"
 import { backends, sqlite } from "../support/backends.js"
 import { enqueue } from "../support/outboxing.js"
@@ -58,6 +61,39 @@ describe("on SQLite", () => {
         expect(Either.isRight(yield* Effect.either(Effect.scoped(start())))).toBe(true)
       }
     }).pipe(Effect.provide(prepared()), quiet))
+
+  it.effect("that of a process that lives is respected, however long its time has been over, until it is dead", () =>
+    Effect.gen(function*() {
+      const other = yield* Effect.acquireRelease(
+        Effect.sync(() => spawn(process.execPath, ["-e", "process.stdin.resume()"])),
+        (child) => Effect.sync(() => child.kill("SIGKILL"))
+      )
+      yield* locked({ pid: other.pid })
+      yield* pass("1 day")
+      expect(yield* Effect.flip(Effect.scoped(start()))).toMatchObject({
+        _tag: "WorkerAlreadyRunning",
+        pid: other.pid,
+        host: hostname()
+      })
+      other.kill("SIGKILL")
+      yield* Effect.promise(() => once(other, "exit"))
+      yield* Effect.scoped(start())
+    }).pipe(Effect.scoped, Effect.provide(prepared()), quiet))
+
+  it.effect("that of another user's process, which may not be asked, is respected, too", () =>
+    Effect.gen(function*() {
+      yield* Effect.acquireRelease(
+        Effect.sync(() =>
+          vi.spyOn(process, "kill").mockImplementation(() => {
+            throw Object.assign(new Error(), { code: "EPERM" })
+          })
+        ),
+        (kill) => Effect.sync(() => kill.mockRestore())
+      )
+      yield* locked({ pid: 2 ** 22 + 1 })
+      yield* pass("1 day")
+      expect(yield* Effect.flip(Effect.scoped(start()))).toMatchObject({ _tag: "WorkerAlreadyRunning" })
+    }).pipe(Effect.scoped, Effect.provide(prepared()), quiet))
 
   it.effect("that of another machine only when its time is over", () =>
     Effect.gen(function*() {

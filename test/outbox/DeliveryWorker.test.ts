@@ -65,6 +65,19 @@ describe("the schedule", () => {
         expect(yield* times("a")).toEqual(sums(delays.map((delay) => delay * (1 + chance / 10))))
       }).pipe(Effect.provide(working({ chance, steps: { a: [500] } })), quiet)
   )
+
+  it.effect("puts the first attempt off, too, if it says so: each delivery's from when it was stored", () =>
+    Effect.gen(function*() {
+      yield* enqueue()
+      yield* pass("4 seconds")
+      yield* enqueue()
+      yield* pass("1 minute")
+      expect(yield* times("a")).toEqual([10, 14, 15, 19].map((at) => at * second))
+      expect(yield* states).toEqual(["exhausted:attempts", "exhausted:attempts"])
+    }).pipe(
+      Effect.provide(working({ steps: { a: [500] }, worker: { schedule: ["10 seconds", "5 seconds"] } })),
+      quiet
+    ))
 })
 
 describe("Retry-After", () => {

@@ -287,13 +287,16 @@ describe("EndpointHealth.events", () => {
       yield* Effect.provide(
         Effect.all([
           publish(exhausted(1)),
-          publish({ type: "endpoint.recovered", endpointId: "b", at: 2 })
+          publish({ type: "endpoint.recovered", endpointId: "b", at: 2 }),
+          publish({ type: "endpoint.disabled", endpointId: "c", at: 3, reason: "gone" })
         ]),
         recording
       )
       expect(lines.map(({ annotations, level, message }) => [message, level, annotations])).toEqual([
         ["delivery.exhausted", "ERROR", { endpointId: "a", deliveryId: "dlv_1", messageId: "m1", reason: "crashed" }],
-        ["endpoint.recovered", "INFO", { endpointId: "b" }]
+        ["endpoint.recovered", "INFO", { endpointId: "b" }],
+        // An operator's own is told as INFO, by `disable`.
+        ["endpoint.disabled", "ERROR", { endpointId: "c", reason: "gone" }]
       ])
     }).pipe(Effect.provide(layer)))
 

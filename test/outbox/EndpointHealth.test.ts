@@ -118,7 +118,7 @@ describe.each(backends)("EndpointHealth on $name", (backend) => {
         { type: "endpoint.enabled", endpointId: "a", at: 20 }
       ])
       expect(lines).toEqual([
-        { message: "endpoint.disabled", level: "ERROR", annotations: { endpointId: "a", reason: "moving" } },
+        { message: "endpoint.disabled", level: "INFO", annotations: { endpointId: "a", reason: "moving" } },
         { message: "endpoint.enabled", level: "INFO", annotations: { endpointId: "a" } }
       ])
     }).pipe(Effect.provide(layer(backend)), Effect.provide(recording))

@@ -72,6 +72,24 @@ describe("POST /v1/events", () => {
       expectError(yield* api.ask("GET", "/v1/messages/m3"), 404, "message_not_found")
     }))
 
+  it.scopedLive("names the element that is in conflict", () =>
+    Effect.gen(function*() {
+      const api = yield* serve()
+      const one = { ...event, id: "m1" }
+      const other = { ...event, id: "m1", data: 2 }
+      // Of elements that share an id, the first may be the one that is stored …
+      expectError(yield* api.post("/v1/events", [event, one, one, other]), 409, "idempotency_conflict", "[3].id")
+      expect((yield* api.post("/v1/events", other)).status).toBe(202)
+      // … and also the one that is not.
+      expectError(yield* api.post("/v1/events", [event, other, one]), 409, "idempotency_conflict", "[2].id")
+      expectError(yield* api.post("/v1/events", [event, one, other]), 409, "idempotency_conflict", "[1].id")
+      const keyed = (body: unknown) => api.post("/v1/events", body, { "idempotency-key": "k1" })
+      expect((yield* keyed([event, event, event])).status).toBe(202)
+      const again = yield* keyed([event, event, { ...event, data: 2 }])
+      expectError(again, 409, "idempotency_conflict", "[2]")
+      expect(again.json.error.message).toContain("idempotency key")
+    }))
+
   it.scopedLive("takes a thousand at once", () =>
     Effect.gen(function*() {
       const api = yield* serve()
@@ -147,17 +165,14 @@ describe("messages and deliveries", () => {
         correlationId: "c1",
         idempotencyKey: "k1",
         createdAt: expect.stringMatching(instant),
-        format: "event",
-        payload: {
-          event_type: "order.paid",
-          data: { total: 42 },
-          aggregate_id: "o-1",
-          occurred_at: "2026-01-27T12:00:00+01:00"
-        },
         deliveries: [
           { ...delivery, id: "dlv_1", endpointId: "orders" },
           { ...delivery, id: "dlv_2", endpointId: "everything" }
-        ]
+        ],
+        bodies: {
+          event: "{\"aggregate_id\": \"o-1\", \"data\": {\"total\": 42}, \"event_type\": \"order.paid\", " +
+            "\"occurred_at\": \"2026-01-27T12:00:00+01:00\"}"
+        }
       })
       expect((yield* api.ask("GET", "/v1/deliveries/dlv_2")).json).toEqual({ ...json.deliveries[1], history: [] })
     }))
@@ -428,6 +443,8 @@ describe("the reference", () => {
       expect(Object.keys(json.paths["/v1/events"].post.responses))
         .toEqual(["202", "400", "401", "403", "409", "413", "415", "422", "429", "500", "503"])
       expect(json.components.schemas.Error.properties.error.required).toEqual(["code", "message"])
+      expect(Object.keys(json.components.schemas.Message.properties.bodies.properties))
+        .toEqual(["event", "standard", "cloudevents"])
       expect(JSON.stringify(json)).not.toContain("HttpApiDecodeError")
       // Every reference leads somewhere.
       for (const [, name] of JSON.stringify(json).matchAll(/"#\/components\/schemas\/(\w+)"/g)) {

@@ -153,12 +153,17 @@ const dispatchAll = (
     }
     yield* Stdio.notes(summary(counts))
     if (Exit.isFailure(end)) return yield* Effect.failCause(end.cause)
-    if (short && (end.value === "SIGINT" || end.value === "SIGTERM")) return CliError.exitCodes[end.value]
+    if (short && end.value !== "done" && end.value !== "closed") return CliError.exitCodes[end.value]
     const failures = counts.failed + counts.rejected + counts.invalid
     return failures > 0 || short ? CliError.exitCodes.failed : CliError.exitCodes.done
   })
 
-const reasons = { SIGINT: "Ctrl-C", SIGTERM: "SIGTERM", closed: "nobody reads standard output" }
+const reasons = {
+  SIGHUP: "the terminal was closed",
+  SIGINT: "Ctrl-C",
+  SIGTERM: "SIGTERM",
+  closed: "nobody reads standard output"
+}
 
 const unsent = (ended: boolean, events: number, lastLine: number, cut: number, notSent: number): string => {
   const inFlight = cut === 0 ? "" : `${plural(cut, "event")} in flight cut off`

@@ -78,7 +78,7 @@ const enqueueAll = (
         onSuccess: (enqueued) => report(merge(lines, enqueued)),
         onFailure: (cause) => {
           const error = Option.getOrUndefined(Cause.failureOption(cause))
-          if (error?._tag === "OutboxUnavailable") return Effect.fail(error)
+          if (error?._tag === "OutboxUnavailable" && error.reason !== "constraint") return Effect.fail(error)
           if (error !== undefined) return split(EventInput.refusal(error))
           // No event disappears without a word, not even by a fault of ours.
           return Cause.isInterruptedOnly(cause) ? Effect.interrupt : split("internal error; please report")
@@ -140,7 +140,7 @@ const enqueueAll = (
     }
     yield* Stdio.notes(EnqueueLines.summary(counts))
     if (Exit.isFailure(end)) return yield* Effect.failCause(end.cause)
-    if (short && (end.value === "SIGINT" || end.value === "SIGTERM")) return CliError.exitCodes[end.value]
+    if (short && end.value !== "done" && end.value !== "closed") return CliError.exitCodes[end.value]
     return counts.invalid > 0 || short ? CliError.exitCodes.failed : CliError.exitCodes.done
   })
 
@@ -173,7 +173,12 @@ const land = (fiber: Fiber.RuntimeFiber<unknown, unknown>): Effect.Effect<void> 
     )
   })
 
-const reasons = { SIGINT: "Ctrl-C", SIGTERM: "SIGTERM", closed: "nobody reads standard output" }
+const reasons = {
+  SIGHUP: "the terminal was closed",
+  SIGINT: "Ctrl-C",
+  SIGTERM: "SIGTERM",
+  closed: "nobody reads standard output"
+}
 
 const unstored = (events: number, lastLine: number, underWay: ReadonlyArray<EventInput.Line>): string => {
   const [first, last] = [underWay[0], underWay.at(-1)]

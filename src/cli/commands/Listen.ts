@@ -26,7 +26,7 @@ export interface Options {
   readonly json: boolean
 }
 
-/** Listens on 127.0.0.1 and prints a line a request until SIGINT or SIGTERM, or until nobody reads stdout any more. */
+/** Listens on 127.0.0.1 and prints a line a request until SIGINT, SIGTERM or SIGHUP, or until nobody reads stdout any more. */
 export const run = (options: Options): Effect.Effect<number, CliError.CliError> =>
   Effect.scoped(Effect.gen(function*() {
     const keys = yield* Secrets.resolve(options.secret, WebhookSignature.parseVerifyingSecret)

@@ -5,6 +5,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { Deliveries } from "../../outbox/Deliveries.js"
 import type { OutboxUnavailable } from "../../outbox/OutboxError.js"
+import * as Views from "../../server/internal/views.js"
 import * as CliError from "../CliError.js"
 import * as DeliveryLines from "../DeliveryLines.js"
 import * as Refusals from "../Refusals.js"
@@ -23,7 +24,7 @@ export const show = (
     const deliveries = yield* Deliveries
     const message = yield* Refusals.toCliError(deliveries.message(yield* Refusals.messageId(id)))
     yield* options.json
-      ? Stdio.json(DeliveryLines.messageJson(message))
+      ? Stdio.json(Views.message(message))
       : Stdio.lines(...DeliveryLines.messageDetails(message, yield* Clock.currentTimeMillis))
     return CliError.exitCodes.done
   })

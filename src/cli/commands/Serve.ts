@@ -14,6 +14,7 @@ import * as CliError from "../CliError.js"
 import * as Database from "../Database.js"
 import { variable } from "../Environment.js"
 import * as Signals from "../Signals.js"
+import * as Started from "../Started.js"
 import * as Stdio from "../Stdio.js"
 import { visible } from "../Visible.js"
 
@@ -27,7 +28,7 @@ export interface Options {
   readonly json: boolean
 }
 
-/** Prints one line as it listens and works until SIGINT or SIGTERM; then it stops in good order. */
+/** Prints one line as it listens and works until SIGINT, SIGTERM or SIGHUP; then it stops in good order. */
 export const run = (options: Options): Effect.Effect<number, CliError.CliError> =>
   Database.run({ ...options, migrate: true, logLevel: LogLevel.Info }, ({ outbox }) =>
     Effect.gen(function*() {
@@ -47,8 +48,7 @@ export const run = (options: Options): Effect.Effect<number, CliError.CliError> 
           Effect.fail(CliError.failed(visible(error.message))))
       )
       const { url } = Context.get(server, ApiServer.ApiServer)
-      // Whether anybody reads it is nothing to the server.
-      yield* Effect.ignore(options.json ? Stdio.json({ listening: url }) : Stdio.lines(`listening on ${url}`))
+      yield* Started.tell(options.json, { text: `listening on ${url}`, json: { listening: url } }, outbox.database)
       yield* Fiber.join(signal)
       yield* Stdio.notes(Signals.stopping(grace))
       return CliError.exitCodes.done

@@ -9,6 +9,7 @@ import * as DeliveryWorker from "../../outbox/DeliveryWorker.js"
 import * as CliError from "../CliError.js"
 import * as Database from "../Database.js"
 import * as Signals from "../Signals.js"
+import * as Started from "../Started.js"
 import * as Stdio from "../Stdio.js"
 import { visible } from "../Visible.js"
 
@@ -18,7 +19,7 @@ export interface Options {
   readonly json: boolean
 }
 
-/** Prints one line as it starts and works until SIGINT or SIGTERM; then it stops in good order. */
+/** Prints one line as it starts and works until SIGINT, SIGTERM or SIGHUP; then it stops in good order. */
 export const run = (options: Options): Effect.Effect<number, CliError.CliError> =>
   Database.run({ ...options, migrate: true, logLevel: LogLevel.Info }, ({ outbox }) =>
     Effect.gen(function*() {
@@ -26,8 +27,7 @@ export const run = (options: Options): Effect.Effect<number, CliError.CliError> 
       yield* Layer.build(DeliveryWorker.layer(outbox.worker)).pipe(
         Effect.catchTag("WorkerAlreadyRunning", (error) => Effect.fail(CliError.failed(visible(error.message))))
       )
-      // Whether anybody reads it is nothing to the worker.
-      yield* Effect.ignore(options.json ? Stdio.json({ worker: "started" }) : Stdio.lines("worker started"))
+      yield* Started.tell(options.json, { text: "worker started", json: { worker: "started" } }, outbox.database)
       yield* Fiber.join(signal)
       yield* Stdio.notes(Signals.stopping(outbox.worker.grace))
       return CliError.exitCodes.done

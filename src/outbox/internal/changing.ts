@@ -88,7 +88,7 @@ const change = <E>(
   const select = sql<DeliveryRow>`SELECT ${columns(store)} FROM ${tables.deliveries} AS d WHERE d.id = ${number}`
   const found = ([row]: ReadonlyArray<DeliveryRow>): Effect.Effect<DeliveryRow, DeliveryNotFound> =>
     row === undefined ? Effect.fail(new DeliveryNotFound({ id })) : Effect.succeed(row)
-  return store.transaction(Effect.gen(function*() {
+  const changed = store.transaction(Effect.gen(function*() {
     // Endpoint and aggregate of a delivery never change: they may be read before it is locked, and the order is locked before any row.
     const { endpoint_id: endpointId, order_key: orderKey } = yield* Effect.flatMap(select, found)
     const pairs = orderKey === null ? [] : [{ endpointId, orderKey }]
@@ -103,4 +103,5 @@ const change = <E>(
     const [after] = pairs.length === 0 ? [changed] : yield* select
     return toDelivery(after ?? changed, now)
   }))
+  return Effect.zipLeft(changed, store.signal)
 }

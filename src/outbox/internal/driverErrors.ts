@@ -38,8 +38,8 @@ const reasonOf = (code: string | undefined): Reason => {
   // Classes of PostgreSQL's codes (Appendix A): 08 connection, 28 authorization, 23 integrity, 57P operator intervention.
   if (/^08...$/.test(code) || /^57P..$/.test(code)) return "unreachable"
   if (/^28...$/.test(code)) return "credentials"
-  // 22 data, 54 limits: as with 23, it is about what was to be stored.
-  if (/^(?:22|23|54)...$/.test(code)) return "constraint"
+  // 22 data, 54 limits, P0 a trigger's own exception: as with 23, it is about what was to be stored.
+  if (/^(?:22|23|54|P0)...$/.test(code)) return "constraint"
   if (/^(?:E[A-Z]+|CONNECTION_LOST)$/.test(code)) return "unreachable"
   if (code.startsWith("SQLITE_BUSY") || code.startsWith("SQLITE_LOCKED")) return "busy"
   if (code.startsWith("SQLITE_READONLY")) return "read-only"

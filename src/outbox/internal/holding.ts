@@ -103,11 +103,7 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
       Effect.forEach(ended, ({ claimed }) =>
         Effect.zipRight(
           Metric.increment(Metrics.leaseLosses),
-          Effect.annotateLogs(Effect.logWarning("webhook_lease_lost"), {
-            deliveryId: `dlv_${claimed.id}`,
-            messageId: claimed.messageId,
-            endpointId: claimed.endpoint.id
-          })
+          Effect.annotateLogs(Effect.logWarning("webhook_lease_lost"), idsOf(claimed))
         ), { discard: true })
 
     const announce = ({ at, events, settled }: Settling.Settled, batch: ReadonlyArray<Pending>): Effect.Effect<void> =>
@@ -117,12 +113,13 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
         const counts = new Map<string, number>()
         for (const { ended: { claimed }, settlement: { reason, state } } of settled) {
           counts.set(state, (counts.get(state) ?? 0) + 1)
+          if (state === "discarded") {
+            yield* Effect.annotateLogs(Effect.logError("webhook_discarded"), { ...idsOf(claimed), reason })
+          }
           if (state !== "exhausted") continue
           yield* health.publish({
             type: "delivery.exhausted",
-            endpointId: claimed.endpoint.id,
-            deliveryId: `dlv_${claimed.id}`,
-            messageId: claimed.messageId,
+            ...idsOf(claimed),
             at,
             ...(reason === undefined ? {} : { reason })
           })
@@ -242,6 +239,12 @@ interface Pending extends Settling.Ended {
   /** Monotonic milliseconds. */
   readonly endedAt: number
 }
+
+const idsOf = (claimed: Claimed) => ({
+  endpointId: claimed.endpoint.id,
+  deliveryId: `dlv_${claimed.id}`,
+  messageId: claimed.messageId
+})
 
 /** Whether the database may yet take it as it is. */
 const passes = ({ reason }: OutboxUnavailable): boolean => reason !== "constraint" && reason !== "other"

@@ -127,7 +127,10 @@ const register = (
 
 /** The next batch of the job as it is stored by now. */
 const batch = (store: Store, job: Job): Effect.Effect<Progress, EndpointDisabled | OutboxUnavailable> =>
-  Effect.catchTag(store.transaction(oneBatch(store, job)), "Overtaken", () => batch(store, job))
+  store.transaction(oneBatch(store, job)).pipe(
+    Effect.zipLeft(store.signal),
+    Effect.catchTag("Overtaken", () => batch(store, job))
+  )
 
 /**
  * Locks in the order in which a worker settles: aggregates, deliveries, endpoint. So the job is read without a lock, and looked at again when

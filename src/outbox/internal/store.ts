@@ -9,6 +9,7 @@ import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import * as FiberRef from "effect/FiberRef"
 import * as Option from "effect/Option"
@@ -44,14 +45,14 @@ export interface Store {
   readonly now: Effect.Effect<number>
   /** Follows the drift of the database's clock, by at most 50 ms a call. Nothing where the process's clock rules. */
   readonly resync: Effect.Effect<void, OutboxUnavailable>
-  /** Runs statements that only read; failures of the driver become ours. A PostgreSQL that says nothing for 15 seconds is `unreachable`. */
+  /** Runs statements that only read; the driver's failures become ours. A PostgreSQL that gives no connection or says nothing for 15 seconds is `unreachable`. */
   readonly query: <A, E, R>(
     effect: Effect.Effect<A, E | SqlError, R>
   ) => Effect.Effect<A, Exclude<E, SqlError> | OutboxUnavailable, R>
   /**
    * Runs statements as one: in a transaction of its own (a failing COMMIT is typed, too; a SQLite that another process is writing to is waited for
-   * without blocking; a PostgreSQL that hasn't done it in 15 seconds, or in `limit`, is `unreachable`), or in a savepoint of the caller's. What is run
-   * may be run again.
+   * without blocking; a PostgreSQL that gives no connection in 15 seconds, or hasn't done it in 15 seconds or in `limit`, is `unreachable`), or in a
+   * savepoint of the caller's. What is run may be run again.
    */
   readonly transaction: <A, E, R>(
     effect: Effect.Effect<A, E | SqlError, R>,
@@ -59,7 +60,10 @@ export interface Store {
   ) => Effect.Effect<A, Exclude<E, SqlError> | OutboxUnavailable, R>
   /** Whether the caller has a transaction open. */
   readonly inTransaction: Effect.Effect<boolean>
-  /** Says that something is due: to workers of this process at once, to all that listen (PostgreSQL) when the transaction commits. */
+  /**
+   * Says that something is due: to workers of this process at once, to all that listen (PostgreSQL) when the transaction commits. Workers that look at once may
+   * see nothing of it yet: whoever owns the transaction calls `signal` when it has committed.
+   */
   readonly wake: Effect.Effect<void, SqlError>
   /** Waits for a `wake` in this process that comes after this effect was made. */
   readonly awaitWake: () => Effect.Effect<void>
@@ -211,7 +215,7 @@ const alone = <A, E, R>(sql: SqlClient.SqlClient, effect: Effect.Effect<A, E, R>
   Effect.acquireUseRelease(
     Scope.make(),
     (scope) =>
-      Effect.flatMap(Scope.extend(sql.reserve, scope), (connection) =>
+      Effect.flatMap(Watching.reserve(sql, scope, patience), (connection) =>
         watch.start(connection, patience).pipe(
           Effect.zipRight(Effect.provideService(effect, SqlClient.TransactionConnection, [connection, 0])),
           Effect.ensuring(watch.stop(connection))
@@ -234,7 +238,7 @@ type Owned = <A, E, R>(
 const run = (conn: Connection, text: string) => Effect.suspend(() => conn.executeUnprepared(text, [], undefined))
 
 const makeOwned = (
-  sql: SqlClient.SqlClient,
+  reserve: (scope: Scope.Scope) => Effect.Effect<Connection, SqlError>,
   begin: (conn: Connection) => Effect.Effect<unknown, SqlError>,
   done: (conn: Connection) => Effect.Effect<void>
 ) =>
@@ -243,7 +247,10 @@ const makeOwned = (
     spanAttributes: [],
     acquireConnection: Effect.flatMap(
       Scope.make(),
-      (scope) => Effect.map(Scope.extend(sql.reserve, scope), (conn) => [scope, conn] as const)
+      (scope) =>
+        Effect.map(reserve(scope), (conn) => [scope, conn] as const).pipe(
+          Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
+        )
     ),
     begin: (conn) => Effect.asVoid(Effect.tapError(begin(conn), () => done(conn))),
     savepoint: () => Effect.void,
@@ -257,7 +264,7 @@ const makeOwned = (
 const owningPg = (sql: SqlClient.SqlClient): Owned => (effect, limit) =>
   retried(
     makeOwned(
-      sql,
+      (scope) => Watching.reserve(sql, scope, patience),
       (conn) =>
         // Whatever the host's default: what orders deliveries must see what others have committed.
         Effect.zipRight(watch.start(conn, limit), run(conn, "BEGIN ISOLATION LEVEL READ COMMITTED")),
@@ -268,7 +275,7 @@ const owningPg = (sql: SqlClient.SqlClient): Owned => (effect, limit) =>
 const owningSqlite = (sql: SqlClient.SqlClient): Effect.Effect<Owned, OutboxUnavailable> =>
   Effect.map(mapErrors(SqliteFile.inPlace(sql)), (inPlace) => {
     const withTransaction = makeOwned(
-      sql,
+      (scope) => Scope.extend(sql.reserve, scope),
       // While it waits for a lock, SQLite's driver blocks the whole process: so ours doesn't wait, and asks again.
       (conn) =>
         Effect.flatMap(Effect.zipRight(inPlace, busyTimeout(conn)), (hostTimeout) =>

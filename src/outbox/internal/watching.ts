@@ -2,11 +2,14 @@
  * Ends a connection to PostgreSQL that has stopped answering (a firewall that forgot it, a machine that went away without a word): the
  * system would wait for a quarter of an hour, and whoever uses the connection with it.
  */
+import type { SqlClient } from "@effect/sql/SqlClient"
 import type { Connection } from "@effect/sql/SqlConnection"
+import { SqlError } from "@effect/sql/SqlError"
 import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
 
 /** Gives what is done with a connection its time; `stop` when it is done. */
 export interface Watch {
@@ -27,6 +30,8 @@ export const make = (): Watch => {
     stop,
     start: (connection, limit) =>
       Effect.zipRight(Effect.sleep(limit), Effect.sync(() => destroy(connection))).pipe(
+        // A transaction begins where nothing is interruptible, which a fiber inherits: it could not be stopped, and would end whoever has the connection then.
+        Effect.interruptible,
         // A socket's silence is real, whatever clock a test has set.
         Effect.withClock(live),
         Effect.forkDaemon,
@@ -36,6 +41,24 @@ export const make = (): Watch => {
       )
   }
 }
+
+/**
+ * A connection for as long as the scope is open. A client that was made without `connectTimeout` waits for ever for a server that accepts one and then
+ * says nothing, and can't be told that nobody waits any more: what comes when the scope is closed goes back at once.
+ */
+export const reserve = (
+  sql: SqlClient,
+  scope: Scope.Scope,
+  limit: Duration.DurationInput
+): Effect.Effect<Connection, SqlError> =>
+  Effect.flatMap(
+    Effect.forkDaemon(Scope.extend(sql.reserve, scope)),
+    (reserving) =>
+      Effect.timeoutFail(Effect.interruptible(Fiber.join(reserving)), {
+        duration: limit,
+        onTimeout: () => new SqlError({ cause: { code: "ETIMEDOUT" }, message: "no connection in time" })
+      })
+  ).pipe(Effect.withClock(live))
 
 // --- internal
 

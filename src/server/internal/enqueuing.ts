@@ -69,7 +69,7 @@ export const enqueue: Effect.Effect<
 
 // --- internal
 
-/** Which of the events an error is about; the outbox doesn't say. */
+/** Which of the events an error is about; of most the outbox doesn't say. */
 const find = (
   events: ReadonlyArray<WebhookEvent.WebhookEvent>,
   error: EnqueueError
@@ -85,7 +85,7 @@ const find = (
     case "InvalidEvent":
       return first((event) => Effect.isFailure(Message.toMessage(event, [])))
     case "IdempotencyConflict":
-      return first((event) => Effect.succeed(error.by === "id" && event.id === error.messageId))
+      return Effect.succeed(Option.fromNullable(error.index))
     default:
       return Effect.succeed(Option.none())
   }

@@ -60,7 +60,7 @@ export const fromService = (error: ServiceError, at = ""): ApiError => {
             error.by === "id" ? "the event's id" : "the idempotency key"
           } has been used before, for an event of another type or ` +
           "content; nothing was stored. Use a new one for a new event",
-        path: error.by === "id" ? joined(at, "id") : "Idempotency-Key"
+        path: error.by === "id" ? joined(at, "id") : at === "" ? "Idempotency-Key" : at
       })
     case "MessageNotFound":
       return notFound("message")

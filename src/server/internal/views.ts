@@ -45,24 +45,19 @@ export const attempt = (one: Deliveries.Attempt): typeof S.Attempt.Type => ({
   excerpt: one.excerpt ?? undefined
 })
 
-/** A message, with its payload in the first of the formats that are stored. */
-export const message = (one: Deliveries.StoredMessage): typeof S.Message.Type => {
-  const format = (["event", "standard", "cloudevents"] as const).find((name) => one.bodies.has(name))
-  const payload: unknown = format === undefined ? undefined : JSON.parse(decoder.decode(one.bodies.get(format)))
-  return {
-    id: one.id,
-    eventType: one.eventType,
-    tenant: one.tenant ?? undefined,
-    aggregateId: one.aggregateId ?? null,
-    occurredAt: one.occurredAt,
-    correlationId: one.correlationId,
-    idempotencyKey: one.idempotencyKey ?? undefined,
-    createdAt: time(one.createdAt),
-    format,
-    payload,
-    deliveries: one.deliveries.map(delivery)
-  }
-}
+/** A message, with the bodies that are stored. */
+export const message = (one: Deliveries.StoredMessage): typeof S.Message.Type => ({
+  id: one.id,
+  eventType: one.eventType,
+  tenant: one.tenant,
+  aggregateId: one.aggregateId ?? undefined,
+  occurredAt: one.occurredAt,
+  correlationId: one.correlationId,
+  idempotencyKey: one.idempotencyKey,
+  createdAt: time(one.createdAt),
+  deliveries: one.deliveries.map(delivery),
+  bodies: Object.fromEntries([...one.bodies].map(([format, bytes]) => [format, decoder.decode(bytes)]))
+})
 
 /** An endpoint: what is remembered of it, and what is configured, if anything. */
 export const endpoint = (health: Health, configured: Endpoint.EndpointFields | undefined): typeof S.Endpoint.Type => ({

@@ -1,0 +1,41 @@
+/** How loud a worker tells of what fails. */
+import { expect, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import type * as testing from "../../src/webhooks/testing.js"
+import { enqueue } from "../support/outboxing.js"
+import { logs } from "../support/recording.js"
+import { pass, working } from "../support/working.js"
+
+const cases: ReadonlyArray<readonly [string, ReadonlyArray<testing.Step>, ReadonlyArray<readonly [string, string]>]> = [
+  ["is retried, and then delivered", [503, 200], [["WARN", "webhook_failed"], ["INFO", "webhook_sent"]]],
+  ["is retried, and then exhausted", [503, 404], [
+    ["WARN", "webhook_failed"],
+    ["WARN", "webhook_failed"],
+    ["ERROR", "delivery.exhausted"]
+  ]],
+  ["is aborted by the receiver", [{ status: 400, headers: { "webhook-delivery": "abort-message" } }], [
+    ["WARN", "webhook_failed"],
+    ["ERROR", "webhook_discarded"]
+  ]],
+  ["takes its endpoint with it", [410], [
+    ["WARN", "webhook_failed"],
+    ["ERROR", "webhook_discarded"],
+    ["ERROR", "endpoint.disabled"]
+  ]]
+]
+
+it.effect.each(cases)("a delivery that %s: an error only when it has ended", ([, steps, expected]) => {
+  const { layer, lines } = logs()
+  return Effect.gen(function*() {
+    yield* enqueue()
+    yield* pass("1 minute")
+    expect(lines.map(({ level, message }) => [level, message])).toEqual(expected)
+    for (const { annotations, message } of lines) {
+      expect(annotations["endpointId"]).toBe("a")
+      if (message !== "endpoint.disabled") expect(annotations["deliveryId"]).toBe("dlv_1")
+    }
+  }).pipe(
+    Effect.provide(working({ steps: { a: steps }, worker: { schedule: ["0 seconds", "5 seconds"] } })),
+    Effect.provide(layer)
+  )
+})
