@@ -82,9 +82,9 @@ export const shell = (line: string, env: Readonly<Record<string, string>> = {}):
 }
 
 export const until = async (condition: () => boolean): Promise<void> => {
-  const deadline = performance.now() + 10_000
+  const deadline = performance.now() + 20_000
   while (!condition()) {
-    if (performance.now() > deadline) throw new Error("the condition was not met within 10 s")
+    if (performance.now() > deadline) throw new Error("the condition was not met within 20 s")
     await new Promise((resolve) => setTimeout(resolve, 10))
   }
 }

@@ -1,4 +1,4 @@
-import { writeFileSync } from "node:fs"
+import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { afterAll, describe, expect, it } from "vitest"
 import { bin, folder, json, receive, run, shell, start, until } from "./cli.js"
@@ -356,10 +356,14 @@ describe("on a terminal", () => {
   })
 
   it("moves on as events are taken, and keeps out of the way of other lines", async () => {
-    const { requests, url } = await receiver((_, response) => setTimeout(() => response.end(), 200))
+    const { requests, url } = await receiver((_, response) => {
+      // A few seconds' worth of work is left then.
+      if (requests.length === 40) process.kill(Number(readFileSync(join(folder, "pid"), "utf8")), "SIGINT")
+      setTimeout(() => response.end(), 200)
+    })
     writeFileSync(join(folder, "some"), Array.from({ length: 200 }, (_, n) => `${event(n)}\n`).join(""))
     const { ended } = start(
-      ["-c", "script -qec \"timeout -s INT 2 $cli dispatch some > /dev/null\" /dev/null"],
+      ["-c", "script -qec \"bash --norc -c 'echo \\$\\$ > pid; exec $cli dispatch some > /dev/null'\" /dev/null"],
       {
         command: ["bash", "--norc"],
         env: { ...environment({ A: [{ url, timeout: "9s" }] }, { TERM: "xterm" }), cli: `${process.execPath} ${bin}` }

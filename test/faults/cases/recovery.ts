@@ -3,7 +3,7 @@ import { stop } from "../processes.js"
 import { type Case, expect, numbered } from "../trial.js"
 import { until } from "../waiting.js"
 
-const failed = 15_000
+const failed = 6_000
 
 export const cases: ReadonlyArray<Case> = [{
   name: "recover killed half way",
@@ -22,11 +22,11 @@ export const cases: ReadonlyArray<Case> = [{
     // A look at a worker's pace must fall between two of its batches, however fast the machine is.
     const atPace = trial.dialect === "postgres"
       ? [
-        "CREATE FUNCTION at_pace() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.0005); RETURN NEW; END $$",
+        "CREATE FUNCTION at_pace() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.001); RETURN NEW; END $$",
         "CREATE TRIGGER at_pace BEFORE UPDATE ON webhook_deliveries FOR EACH ROW WHEN (OLD.state = 'exhausted') EXECUTE FUNCTION at_pace()"
       ]
       : [`CREATE TRIGGER at_pace BEFORE UPDATE ON webhook_deliveries WHEN OLD.state = 'exhausted' BEGIN
-          SELECT count(*) FROM (WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000) SELECT i FROM n);
+          SELECT count(*) FROM (WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000) SELECT i FROM n);
         END`]
     for (const statement of atPace) await trial.database.query(statement)
     const worker = trial.supervised("w1", {
