@@ -2,7 +2,7 @@ import { defineConfig } from "vitest/config"
 
 /** Files that run the built command line: each has a working directory and processes of its own. */
 const processes = [
-  "test/cli/{config,dispatch,enqueue,listen,operate,secrets,serve,worker}.test.ts",
+  "test/cli/{canary,config,dispatch,egress,enqueue,listen,operate,secrets,serve,worker}.test.ts",
   "test/readme.test.ts"
 ]
 

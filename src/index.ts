@@ -9,6 +9,8 @@ export { defaults } from "./Defaults.js"
 export * as Circuit from "./http/Circuit.js"
 /** Circuit breakers by key. */
 export * as CircuitBreakers from "./http/CircuitBreakers.js"
+/** The egress policy, enforced where connections are made. */
+export * as EgressDispatcher from "./http/EgressDispatcher.js"
 /** Which addresses may be reached. */
 export * as EgressPolicy from "./http/EgressPolicy.js"
 /** The HTTP client that survives its peers. */

@@ -2,7 +2,6 @@
  * The configured database and the outbox in it, for the length of a command. What goes wrong with it is one clear line, in our own words: a
  * driver's text may hold the login.
  */
-import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import { SqlClient } from "@effect/sql/SqlClient"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -12,6 +11,7 @@ import * as Predicate from "effect/Predicate"
 import type * as Scope from "effect/Scope"
 import { accessSync, constants, statSync } from "node:fs"
 import { dirname } from "node:path"
+import * as EgressDispatcher from "../http/EgressDispatcher.js"
 import * as Deliveries from "../outbox/Deliveries.js"
 import * as EndpointHealth from "../outbox/EndpointHealth.js"
 import { toUnavailable } from "../outbox/internal/driverErrors.js"
@@ -61,7 +61,7 @@ export const run = (
   ) => Effect.Effect<number, CliError.CliError | OutboxUnavailable, Services | Scope.Scope>
 ): Effect.Effect<number, CliError.CliError> =>
   Effect.scoped(Effect.gen(function*() {
-    const settings = yield* Settings.loadOutbox(options, NodeHttpClient.layerUndici)
+    const settings = yield* Settings.loadOutbox(options, EgressDispatcher.layerHttpClientFromEnv)
     const target = settings.outbox.database
     return yield* open(target, options.migrate).pipe(
       Effect.flatMap((client) => Layer.build(outbox(settings, target, options.migrate, client))),

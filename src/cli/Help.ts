@@ -2,7 +2,18 @@
  * The texts below the list of options of each command, those of the durable path apart: examples, the environment, exit codes.
  */
 import { defaults } from "../Defaults.js"
-import { blocks, configured, environment, events, examples, exitCodes, secrets, variables } from "./HelpText.js"
+import {
+  blocks,
+  configured,
+  connecting,
+  environment,
+  events,
+  examples,
+  exitCodes,
+  proxied,
+  secrets,
+  variables
+} from "./HelpText.js"
 
 /** Below `effect-webhooks --help`. */
 export const root = (): string =>
@@ -49,9 +60,11 @@ stderr. A second Ctrl-C ends at once.`,
       "WEBHOOKS_TIMEOUT",
       "WEBHOOKS_DEADLINE",
       "WEBHOOKS_CORRELATION_HEADER",
+      ...connecting,
       "WEBHOOKS_LOG_LEVEL",
       "NO_COLOR"
     ),
+    proxied,
     exitCodes
   )
 
@@ -106,6 +119,23 @@ With --json an object a line: {"id","url","events","enabled","signed":"signed"|"
 query; secrets that have expired don't count), or {"errors":[{"path","message"}]}.`,
     examples("effect-webhooks config check", "WEBHOOKS_CONFIG_FILE=webhooks.json effect-webhooks config check --json"),
     environment(...Object.keys(variables).filter((name) => name !== "WEBHOOKS_SECRET" && name !== "NO_COLOR"))
+  )
+
+/** Below the help of `egress check`. */
+export const egressCheck = (): string =>
+  blocks(
+    `Says whether requests to a URL are allowed, and which rule blocks them. Its name is resolved, unless --resolve says to what; nothing is connected.
+With --json: {"url","host","addresses","decision":"allowed"|"blocked","rule"?} (the URL without userinfo and query).`,
+    examples(
+      "effect-webhooks egress check https://hooks.example.com/in",
+      "effect-webhooks egress check https://hooks.example.com/in --resolve 10.0.0.7 --json"
+    ),
+    environment("WEBHOOKS_EGRESS_ALLOW", "WEBHOOKS_EGRESS_DENY"),
+    proxied,
+    `Exit codes:
+  0    allowed
+  1    blocked
+  2    wrong usage or configuration`
   )
 
 /** Below the help of `secret generate`. */

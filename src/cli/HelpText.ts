@@ -14,12 +14,19 @@ export const variables: Readonly<Record<string, readonly [text: string, fallback
   WEBHOOKS_DEADLINE: ["time for all attempts of a delivery", defaults.deadline],
   WEBHOOKS_CORRELATION_HEADER: ["header that carries the correlation id", defaults.correlationHeader],
   WEBHOOKS_EGRESS_ALLOW: ["CIDRs and host names, comma-separated, that may be reached although private", "none"],
+  WEBHOOKS_EGRESS_DENY: ["CIDRs and host names, comma-separated, that may not be reached, whatever is allowed", "none"],
+  WEBHOOKS_CA_FILE: ["a file with certificate authorities (PEM) to trust beside the well-known ones", "none"],
+  WEBHOOKS_PROXY: ["a proxy for all requests, http://HOST:PORT; it resolves names, unguarded", "none"],
   WEBHOOKS_LOG_LEVEL: [
     "all trace debug info warning error fatal none; logs go to stderr",
     "none; serve and worker: info"
   ],
   WEBHOOKS_DATABASE_URL: ["the outbox: file:PATH or postgres://USER:PASSWORD@HOST:PORT/DATABASE", "file:./webhooks.db"],
   WEBHOOKS_API_TOKEN: ["tokens of the HTTP API, separated by spaces or commas; 16 characters or more each", "none"],
+  WEBHOOKS_API_HOSTS: [
+    "names, comma-separated, that serve is asked by, beside localhost and --host; others get 403",
+    "none"
+  ],
   WEBHOOKS_SCHEDULE: [
     "waits before the attempts of a stored delivery, comma-separated, the first included",
     defaults.durableSchedule.map((wait) => wait.replace(/ ([a-z])[a-z]*$/, "$1")).join(",")
@@ -37,8 +44,19 @@ export const variables: Readonly<Record<string, readonly [text: string, fallback
   NO_COLOR: ["when set, no colours and no progress bar", "unset"]
 }
 
+/** Those that hold secrets: each may stand in a file that `<NAME>_FILE` names. */
+export const secretVariables = ["WEBHOOKS_API_TOKEN", "WEBHOOKS_DATABASE_URL", "WEBHOOKS_PROXY", "WEBHOOKS_SECRET"]
+
 /** Of the commands that look at the configuration. */
-export const configured = ["WEBHOOKS_CONFIG", "WEBHOOKS_CONFIG_FILE", "WEBHOOKS_EGRESS_ALLOW"]
+export const configured = ["WEBHOOKS_CONFIG", "WEBHOOKS_CONFIG_FILE", "WEBHOOKS_EGRESS_ALLOW", "WEBHOOKS_EGRESS_DENY"]
+
+/** Of the commands that connect. */
+export const connecting = ["WEBHOOKS_CA_FILE", "WEBHOOKS_PROXY"]
+
+/** What a proxy changes. */
+export const proxied =
+  `With WEBHOOKS_PROXY it is the proxy that resolves names and connects: literal addresses, ports and names of URLs are still judged here,
+the addresses behind a name no longer are. HTTP_PROXY and HTTPS_PROXY are not heeded.`
 
 /** Of the commands that work on a database. */
 export const stored = ["WEBHOOKS_DATABASE_URL", ...configured, "WEBHOOKS_LOG_LEVEL"]
@@ -54,7 +72,8 @@ export const delivering = [
   "WEBHOOKS_DEADLINE",
   "WEBHOOKS_GRACE",
   "WEBHOOKS_RETENTION",
-  "WEBHOOKS_CORRELATION_HEADER"
+  "WEBHOOKS_CORRELATION_HEADER",
+  ...connecting
 ]
 
 /** Texts with an empty line between them. */
@@ -68,9 +87,12 @@ export const examples = (...commands: ReadonlyArray<string>): string =>
 export const environment = (...names: ReadonlyArray<string>): string =>
   [
     "Environment (a .env file in the working directory is read below it; durations as 10s or \"10 seconds\"):",
-    ...names.map((name) => {
+    ...names.flatMap((name) => {
       const [text, fallback] = variables[name] ?? ["", ""]
-      return `  ${name.padEnd(31)}${text} (default: ${fallback})`
+      const line = `  ${name.padEnd(31)}${text} (default: ${fallback})`
+      return secretVariables.includes(name)
+        ? [line, `  ${`${name}_FILE`.padEnd(31)}a file with it, in place of ${name} (default: none)`]
+        : [line]
     })
   ].join("\n")
 

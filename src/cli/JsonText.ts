@@ -1,7 +1,7 @@
 /**
  * The bytes of one JSON value and what they mean, bounded and with our own words for what is wrong (those of `JSON.parse` quote the input).
  */
-import { formatPath } from "../webhooks/internal/encodeTree.js"
+import { formatPath, maxDepth } from "../webhooks/internal/encodeTree.js"
 import * as JsonLosses from "../webhooks/internal/jsonLosses.js"
 
 /** A value, or why there is none, and the line (from 1) on which it begins. */
@@ -21,6 +21,7 @@ export const maxBytes = 1_048_576
 export const notUtf8 = "not valid UTF-8"
 export const notJson = "not valid JSON"
 export const tooLong = "longer than 1 MiB"
+export const tooDeep = `nested deeper than ${maxDepth} levels`
 
 /** What can't be read. */
 export const invalid = (line: number, error: string): Item => ({ _tag: "Invalid", line, error })
@@ -33,6 +34,8 @@ export const parse = (bytes: Uint8Array, line: number): Item => {
   } catch {
     return invalid(line, notUtf8)
   }
+  // An event's data may be as deep as an event may be. A short text isn't.
+  if (text.length > maxDepth && JsonLosses.isDeeperThan(text, maxDepth + 1)) return invalid(line, tooDeep)
   let value: unknown
   try {
     value = JSON.parse(text)
@@ -53,18 +56,30 @@ export interface Buffered {
 
 /** An empty buffer. */
 export const makeBuffer = (): Buffered => {
-  let pieces: Array<Uint8Array> = []
+  const none = new Uint8Array(0)
+  let kept: Uint8Array = none
   let size = 0
   return {
     add: (piece) => {
-      size += piece.length
-      if (size > maxBytes) pieces = []
-      else if (piece.length > 0) pieces.push(piece)
+      const end = size + piece.length
+      if (end > maxBytes) kept = none
+      // Mostly it is the only one.
+      else if (size === 0) kept = piece
+      else {
+        // One buffer that grows: a list would let one-byte pieces cost a hundred times their bytes.
+        if (end > kept.length) {
+          const larger = new Uint8Array(Math.min(maxBytes, Math.max(end, size * 2)))
+          larger.set(kept)
+          kept = larger
+        }
+        kept.set(piece, size)
+      }
+      size = end
     },
     overflowed: () => size > maxBytes,
-    take: () => pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces),
+    take: () => kept.subarray(0, size),
     clear: () => {
-      pieces = []
+      kept = none
       size = 0
     }
   }

@@ -10,6 +10,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { defaults } from "../Defaults.js"
 import * as DurationText from "../DurationText.js"
+import * as HostName from "../server/HostName.js"
 import * as DatabaseUrl from "./DatabaseUrl.js"
 
 /** The settings, decoded. */
@@ -18,6 +19,8 @@ export interface OutboxSettings {
   readonly worker: WorkerSettings
   /** Of the HTTP API; none: it is open to whoever reaches it. */
   readonly tokens: ReadonlyArray<Redacted.Redacted>
+  /** Names that the HTTP API is asked by, beside those that go without saying. */
+  readonly hosts: ReadonlyArray<string>
 }
 
 /** How the worker works; what is `undefined` is left to its defaults. */
@@ -43,6 +46,7 @@ export const config = (database: string | undefined): Config.Config<OutboxSettin
   Config.all({
     database: databaseUrl(database),
     tokens: Config.map(setting("WEBHOOKS_API_TOKEN", tokens), (found) => found ?? []),
+    hosts: Config.map(setting("WEBHOOKS_API_HOSTS", hosts), (found) => found ?? []),
     worker: Config.all({
       concurrency: setting("WEBHOOKS_CONCURRENCY", slots),
       endpointConcurrency: setting("WEBHOOKS_ENDPOINT_CONCURRENCY", slots),
@@ -127,4 +131,16 @@ const tokens = (text: string): Either.Either<ReadonlyArray<Redacted.Redacted>, s
     `${found.length > 1 ? `${wrong.join(", ")}: ` : ""}must be 16 to 512 visible ASCII characters, such as ` +
       "`openssl rand -hex 32` gives; several are separated by spaces or commas"
   )
+}
+
+const hosts = (text: string): Either.Either<ReadonlyArray<string>, string> => {
+  const found = text.split(/[\s,]+/).filter((one) => one !== "")
+  const wrong = found.flatMap((one, index) => HostName.isHost(one) ? [] : [`name ${index + 1}`])
+  return wrong.length === 0
+    ? Either.right(found)
+    : Either.left(
+      `${
+        wrong.join(", ")
+      }: must be a host name (in ASCII) or an address, without scheme, port and path; several are separated by commas`
+    )
 }

@@ -8,6 +8,7 @@ import { version } from "../webhooks/Version.js"
 import * as CliError from "./CliError.js"
 import type * as ConfigCheck from "./commands/ConfigCheck.js"
 import type * as Dispatch from "./commands/Dispatch.js"
+import type * as EgressCheck from "./commands/EgressCheck.js"
 import type * as Listen from "./commands/Listen.js"
 import type * as SecretGenerate from "./commands/SecretGenerate.js"
 import type * as Sign from "./commands/Sign.js"
@@ -144,6 +145,22 @@ const define = (shown: Array<string>, choose: Choose): Command => {
         options.json,
         () => import("./commands/ConfigCheck.js"),
         ({ run }) => run({ json: options.json === true })
+      )
+    )
+
+  const egress = group(root, "egress", "ask the egress policy", Help.egressCheck)
+  egress.command("check")
+    .summary("say whether requests to a URL are allowed")
+    .description("Says whether requests to a URL are allowed; nothing is connected.")
+    .argument("<URL>", "the URL of an endpoint")
+    .option("--resolve <IP>", "an address that the name stands for, in place of DNS; may be repeated", collect)
+    .addOption(jsonOption())
+    .addHelpText("after", Help.egressCheck)
+    .action((url: string, options: Partial<EgressCheck.Options>) =>
+      load(
+        options.json,
+        () => import("./commands/EgressCheck.js"),
+        ({ run }) => run({ resolve: options.resolve ?? [], json: options.json === true }, url)
       )
     )
 

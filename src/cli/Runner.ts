@@ -7,7 +7,6 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as CliError from "./CliError.js"
 import * as Stdio from "./Stdio.js"
-import { visible } from "./Visible.js"
 
 /**
  * Runs an effect that gives an exit code, then ends the process with it. A `CliError` is shown line by line; anything that nobody
@@ -44,7 +43,10 @@ const report = (error: CliError.CliError): Effect.Effect<number> =>
     Effect.as(error.exitCode)
   )
 
+// What it says isn't shown: it may quote whatever it was given. Its name and where it came from are enough to find it.
 const unforeseen = (error: unknown): CliError.CliError => {
-  const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error)
-  return CliError.failed(`internal error: ${visible(text.split("\n", 1)[0] ?? "", 300)}; please report`)
+  if (!(error instanceof Error)) return CliError.failed("internal error; please report")
+  const place = /^ +at .*?([\w.-]+\.[cm]?[jt]s:\d+):\d+\)?$/m.exec(error.stack ?? "")?.[1]
+  const name = /^\w{1,60}$/.test(error.name) ? error.name : "Error"
+  return CliError.failed(`internal error: ${name}${place === undefined ? "" : ` at ${place}`}; please report`)
 }

@@ -1,22 +1,22 @@
 /**
- * The secrets of a command: `--secret`, or else `WEBHOOKS_SECRET`.
+ * The secrets of a command: `--secret`, or else `WEBHOOKS_SECRET`, or the file that `WEBHOOKS_SECRET_FILE` names.
  */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
 import type * as WebhookSignature from "../webhooks/WebhookSignature.js"
 import * as CliError from "./CliError.js"
-import { variable } from "./Environment.js"
+import * as Environment from "./Environment.js"
 
 /**
- * The keys of the `--secret` arguments, or of `WEBHOOKS_SECRET` (several separated by spaces) when there are none. A secret that can't
+ * The keys of the `--secret` arguments, or of `WEBHOOKS_SECRET` (several separated by white space) when there are none. A secret that can't
  * be a key fails with exit code 2; the message says which one, never what it is.
  */
 export const resolve = <Key>(
   args: ReadonlyArray<string>,
   parse: (secret: Redacted.Redacted<string>) => Either.Either<Key, WebhookSignature.InvalidSecret>
 ): Effect.Effect<ReadonlyArray<Key>, CliError.CliError> =>
-  Effect.flatMap(variable("WEBHOOKS_SECRET"), (text) => {
+  Effect.flatMap(args.length > 0 ? Effect.succeed(undefined) : Environment.secret("WEBHOOKS_SECRET"), (text) => {
     const fromArguments = args.length > 0
     const texts = fromArguments ? args : (text ?? "").split(/\s+/).filter((one) => one !== "")
     const keys: Array<Key> = []

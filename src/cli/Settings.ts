@@ -3,7 +3,8 @@
  * path needs beyond them, with every error in them told at once.
  */
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
-import type * as HttpClient from "@effect/platform/HttpClient"
+import type * as FileSystem from "@effect/platform/FileSystem"
+import * as HttpClient from "@effect/platform/HttpClient"
 import * as Config from "effect/Config"
 import * as ConfigError from "effect/ConfigError"
 import * as Context from "effect/Context"
@@ -14,6 +15,7 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import type * as Scope from "effect/Scope"
+import type * as EgressDispatcher from "../http/EgressDispatcher.js"
 import * as ResilientHttpClient from "../http/ResilientHttpClient.js"
 import * as RetryPolicy from "../http/RetryPolicy.js"
 import * as WebhookConfig from "../webhooks/WebhookConfig.js"
@@ -35,6 +37,13 @@ export interface WithOutbox extends Settings {
   readonly outbox: OutboxSettings.OutboxSettings
 }
 
+/** What makes the connections: `EgressDispatcher.layerHttpClientFromEnv`, or something around it. */
+export type HttpClientLayer = Layer.Layer<
+  HttpClient.HttpClient,
+  Layer.Layer.Error<typeof EgressDispatcher.layerHttpClientFromEnv>,
+  FileSystem.FileSystem
+>
+
 /** How they are read. */
 export interface Options {
   readonly json: boolean
@@ -49,7 +58,7 @@ export interface Options {
  */
 export const load = (
   options: Options,
-  httpClient: Layer.Layer<HttpClient.HttpClient>
+  httpClient: HttpClientLayer
 ): Effect.Effect<Settings, CliError.CliError, Scope.Scope> =>
   decode(options, httpClient, Config.succeed(undefined), () => ({}))
 
@@ -59,7 +68,7 @@ export const load = (
  */
 export const loadOutbox = (
   options: Options & { readonly database?: string | undefined },
-  httpClient: Layer.Layer<HttpClient.HttpClient>
+  httpClient: HttpClientLayer
 ): Effect.Effect<WithOutbox, CliError.CliError, Scope.Scope> =>
   Effect.map(
     decode(options, httpClient, OutboxSettings.config(options.database), ({ worker }) => ({
@@ -87,7 +96,7 @@ interface Problem {
 
 const decode = <More>(
   options: Options,
-  httpClient: Layer.Layer<HttpClient.HttpClient>,
+  httpClient: HttpClientLayer,
   more: Config.Config<More>,
   slots: (more: More) => Pick<ResilientHttpClient.Options, "concurrency" | "keyConcurrency">
 ): Effect.Effect<Settings & { readonly more: More }, CliError.CliError, Scope.Scope> =>
@@ -100,16 +109,25 @@ const decode = <More>(
       ...(Either.isRight(decoded) ? slots(decoded.right) : {}),
       retryPolicy: (options.retryPolicy ?? identity)(RetryPolicy.make(found.retry))
     })
-    const [config, client] = yield* Effect.provide(
+    const [config, connections] = yield* Effect.provide(
       Effect.all([
         Effect.either(Layer.build(Layer.provide(WebhookConfig.layerFromEnv(), NodeFileSystem.layer))),
-        Effect.either(Layer.build(Layer.provide(clientLayer(changed), httpClient)))
+        Effect.either(Layer.build(Layer.provide(httpClient, NodeFileSystem.layer)))
       ]),
       logger
+    )
+    const client = yield* Effect.either(
+      Layer.build(Layer.provide(
+        clientLayer(changed),
+        Either.isRight(connections)
+          ? Layer.succeedContext(connections.right)
+          : Layer.succeed(HttpClient.HttpClient, unused)
+      ))
     )
     const endpointErrors = Either.isLeft(config) ? config.left.errors : []
     // The correlation header is looked at by both.
     const others = [
+      ...(Either.isLeft(connections) ? fromEgressError(connections.left) : []),
       ...(Either.isLeft(client) ? fromConfigError(client.left) : []),
       ...(Either.isLeft(logLevel) ? [logLevel.left] : []),
       ...(Either.isLeft(decoded) ? fromConfigError(decoded.left) : [])
@@ -120,6 +138,21 @@ const decode = <More>(
     }
     return { context: Context.merge(config.right, client.right), logger, more: decoded.right }
   })
+
+// Built over nothing only to see what else is wrong.
+const unused = HttpClient.make(() => Effect.dieMessage("no requests here"))
+
+const fromEgressError = (error: Layer.Layer.Error<HttpClientLayer>): ReadonlyArray<Problem> => {
+  switch (error._tag) {
+    // The configuration's endpoints are held against the same rules, and tell what is wrong with them.
+    case "InvalidEgressRules":
+      return []
+    case "InvalidEgressSettings":
+      return [{ path: error.path, message: error.problem }]
+    case "TlsVerificationOff":
+      return [{ path: error.variable, message: error.problem }]
+  }
+}
 
 const toLine = ({ message, path }: Problem): string => `${path}: ${message}`
 

@@ -1,22 +1,47 @@
 /**
- * Where requests may go. A pure decision over host, port and the addresses that a name resolved to: the public internet unless a rule
- * allows more, never a cloud's metadata service. Nothing is looked up and nothing is connected here.
+ * Where requests may go: the public internet unless a rule allows more, never a cloud's metadata service. A pure decision over host, port and the addresses
+ * that a name resolved to: nothing is looked up and nothing is connected here. `EgressDispatcher` enforces it, `WebhookConfig` and `Endpoint` hold URLs against it.
  */
+import * as Config from "effect/Config"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import * as addresses from "./internal/addresses.js"
+import * as Deciding from "./internal/egressDecision.js"
 import { type EgressRule, parseRule } from "./internal/egressRules.js"
 
+export { isDnsName, isLocalHost, isMetadataHost } from "./internal/egressDecision.js"
 export type { EgressRule } from "./internal/egressRules.js"
 
-/**
- * What is allowed and what is denied beyond the defaults. Without rules: only public addresses (IPv4: outside every IANA special-purpose
- * row, 192.88.99.0/24, 224.0.0.0/4, 240.0.0.0/4 and 168.63.129.16; IPv6: 2000::/3 minus 2001::/23, 2001:db8::/32, 2002::/16,
- * 2620:4f:8000::/48 and 3fff::/20), ports 443, 80, 8443, 8080 and any from 1024, and `https:`.
- */
-export interface EgressPolicy {
-  readonly allow: ReadonlyArray<EgressRule>
-  readonly deny: ReadonlyArray<EgressRule>
+/** The policy of a program, as a service: a host may put its own in place of it. */
+export class EgressPolicy extends Context.Tag("effect-webhooks/EgressPolicy")<EgressPolicy, Policy>() {}
+
+/** What is asked before a name is resolved, and what is asked of its addresses. Pure. */
+export interface Policy {
+  /**
+   * Whether requests may go to a host and port. `answers` is what the host's name resolved to (ignored for an address literal, which is
+   * its own answer). One address that isn't allowed blocks the whole: which of several is dialled is a matter of chance.
+   */
+  readonly decide: (host: string, port: number, answers: ReadonlyArray<string>) => Decision
+  /**
+   * What can be said of a URL before its name is resolved: scheme (`http:` only for a host or address that is allow-listed), port, host
+   * name, and the address if the host is one. The answer for a name that may be resolved is `Allowed` without addresses.
+   */
+  readonly decideUrl: (url: URL) => Decision
+  /**
+   * Whether the host's name itself is allow-listed, so that its addresses are as trusted as the machine's own settings: it is then resolved as the system does
+   * (hosts files, search domains), any other by asking DNS.
+   */
+  readonly isListed: (host: string, port: number) => boolean
+}
+
+/** What is allowed and what is denied beyond the defaults; each defaults to nothing. */
+export interface Options {
+  readonly allow?: ReadonlyArray<EgressRule> | undefined
+  /** Wins over `allow`. */
+  readonly deny?: ReadonlyArray<EgressRule> | undefined
 }
 
 /**
@@ -28,18 +53,33 @@ export interface EgressPolicy {
  * - of the target: `metadata`, `localhost`, `name` (DNS can't have it), `port`, `scheme`;
  * - `denied`: a deny rule of the policy.
  */
-export type Decision =
-  | { readonly _tag: "Allowed"; readonly addresses: ReadonlyArray<string> }
-  | { readonly _tag: "Blocked"; readonly rule: string }
+export type Decision = Deciding.Decision
 
-/** A policy of the defaults and these rules. Deny rules win over allow rules; no rule can allow a metadata address or name. */
-export const make = (options?: {
-  readonly allow?: ReadonlyArray<EgressRule> | undefined
-  readonly deny?: ReadonlyArray<EgressRule> | undefined
-}): EgressPolicy => ({ allow: options?.allow ?? [], deny: options?.deny ?? [] })
+/**
+ * A policy of the defaults and these rules. Without rules: only public addresses (IPv4: outside every IANA special-purpose
+ * row, 192.88.99.0/24, 224.0.0.0/4, 240.0.0.0/4 and 168.63.129.16; IPv6: 2000::/3 minus 2001::/23, 2001:db8::/32, 2002::/16,
+ * 2620:4f:8000::/48 and 3fff::/20), ports 443, 80, 8443, 8080 and any from 1024, and `https:`. No rule can allow a metadata address or name.
+ */
+export const make = (options?: Options): Policy => {
+  const rules: Deciding.Rules = { allow: options?.allow ?? [], deny: options?.deny ?? [] }
+  return {
+    decide: (host, port, answers) => Deciding.decide(rules, host, port, answers),
+    decideUrl: (url) => Deciding.decideUrl(rules, url),
+    isListed: (host, port) => Deciding.isListed(rules, host, port)
+  }
+}
 
-/** The policy without rules of its own. */
-export const defaultPolicy: EgressPolicy = make()
+/** The policy without rules of its own: the public internet over `https:`. */
+export const defaultPolicy: Policy = make()
+
+/** `make` as a layer. */
+export const layer = (options?: Options): Layer.Layer<EgressPolicy> => Layer.succeed(EgressPolicy, make(options))
+
+/** The policy of `WEBHOOKS_EGRESS_ALLOW` and `WEBHOOKS_EGRESS_DENY`, both in the form of `parseRules`; unset is empty. */
+export const layerFromEnv: Layer.Layer<EgressPolicy, InvalidEgressRules> = Layer.effect(
+  EgressPolicy,
+  Effect.suspend(() => fromEnv)
+)
 
 /**
  * Reads a comma-separated list of rules, the form of `WEBHOOKS_EGRESS_ALLOW`; blank is the empty list. An entry is an address
@@ -59,70 +99,6 @@ export const parseRules = (text: string): Either.Either<ReadonlyArray<EgressRule
   return errors.length === 0 ? Either.right(rules) : Either.left(new InvalidEgressRules({ errors }))
 }
 
-/**
- * Whether requests may go to a host and port. `answers` is what the host's name resolved to (ignored for an address literal, which is
- * its own answer). One address that isn't allowed blocks the whole: which of several is dialled is a matter of chance.
- */
-export const decide = (
-  policy: EgressPolicy,
-  host: string,
-  port: number,
-  answers: ReadonlyArray<string>
-): Decision => {
-  const name = normalizeHost(host)
-  const literal = addresses.parseAddress(name)
-  const target = decideTarget(policy, name, literal, port)
-  if (target !== undefined) return blocked(target)
-  const texts = literal === undefined ? answers : [name]
-  if (texts.length === 0) return blocked("no-address")
-  if (texts.length > maxAddresses) return blocked("too-many-addresses")
-  const byName = literal === undefined && policy.allow.some((rule) => allowsHost(rule, name, port))
-  for (const text of texts) {
-    const address = addresses.parseAddress(text)
-    if (address === undefined) return blocked("unparseable")
-    const rule = judge(policy, address, port, byName)
-    if (rule !== undefined) return blocked(rule)
-  }
-  return { _tag: "Allowed", addresses: texts }
-}
-
-/**
- * What can be said of a URL before its name is resolved: scheme (`http:` only for a host or address that is allow-listed), port, host
- * name, and the address if the host is one. The answer for a name that may be resolved is `Allowed` without addresses.
- */
-export const decideUrl = (policy: EgressPolicy, url: URL): Decision => {
-  const port = url.port === "" ? (url.protocol === "http:" ? 80 : 443) : Number(url.port)
-  const name = normalizeHost(url.hostname)
-  const literal = addresses.parseAddress(name)
-  if (url.protocol !== "https:" && url.protocol !== "http:") return blocked("scheme")
-  const target = literal === undefined
-    ? decideTarget(policy, name, literal, port)
-    : decided(decide(policy, name, port, []))
-  if (target !== undefined) return blocked(target)
-  if (url.protocol === "http:") {
-    const listed = policy.allow.some((rule) =>
-      literal === undefined ? allowsHost(rule, name, port) : allowsAddress(rule, literal, port)
-    )
-    if (!listed) return blocked("scheme")
-  }
-  return { _tag: "Allowed", addresses: literal === undefined ? [] : [name] }
-}
-
-/** Whether a host is a name under which a cloud serves its metadata. No rule allows these. */
-export const isMetadataHost = (host: string): boolean => metadataHosts.has(normalizeHost(host))
-
-/** Whether a host is a name of the machine itself: `localhost`, `*.localhost` (RFC 6761) and what hosts files call it. */
-export const isLocalHost = (host: string): boolean => {
-  const name = normalizeHost(host)
-  return localHosts.has(name) || name.endsWith(".localhost")
-}
-
-/**
- * Whether DNS can have a name: labels of 1 to 63 letters, digits, hyphens and underscores, no hyphen first or last, at most 253
- * characters (RFC 1035, section 2.3.4; RFC 1123, section 2.1; underscores as they occur). One dot at the end is fine.
- */
-export const isDnsName = (host: string): boolean => isAbsoluteName(normalizeHost(host))
-
 /** A list of rules with entries that can't be read. Positions count from 1; the entries themselves are not repeated. */
 export class InvalidEgressRules extends Schema.TaggedError<InvalidEgressRules>()("InvalidEgressRules", {
   errors: Schema.Array(Schema.Struct({ position: Schema.Number, message: Schema.String }))
@@ -134,101 +110,13 @@ export class InvalidEgressRules extends Schema.TaggedError<InvalidEgressRules>()
 
 // --- internal
 
-const maxAddresses = 32
-
-const label = /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?$/i
-
-const isAbsoluteName = (name: string): boolean =>
-  name.length <= 253 && name.split(".").every((part) => label.test(part))
-
-const blocked = (rule: string): Decision => ({ _tag: "Blocked", rule })
-
-const decided = (decision: Decision): string | undefined => decision._tag === "Blocked" ? decision.rule : undefined
-
-const normalizeHost = (host: string): string => {
-  const name = host.toLowerCase().replace(/^\[(.*)\]$/, "$1")
-  return name.endsWith(".") ? name.slice(0, -1) : name
-}
-
-const defaultPort = (port: number): boolean =>
-  port === 443 || port === 80 || port === 8443 || port === 8080 || (port >= 1024 && port <= 65_535)
-
-const ofPort = (rule: EgressRule, port: number): boolean =>
-  rule.port === undefined ? defaultPort(port) : rule.port === port
-
-const matchesHost = (rule: EgressRule, name: string): boolean =>
-  rule._tag === "Host" ? rule.name === name : rule._tag === "Suffix" && name.endsWith(`.${rule.suffix}`)
-
-const allowsHost = (rule: EgressRule, name: string, port: number): boolean =>
-  matchesHost(rule, name) && ofPort(rule, port)
-
-const allowsAddress = (rule: EgressRule, address: addresses.Address, port: number): boolean =>
-  rule._tag === "Range" && addresses.contains(rule.range, address) && ofPort(rule, port)
-
-const deniesPort = (rule: EgressRule, port: number): boolean => rule.port === undefined || rule.port === port
-
-const decideTarget = (
-  policy: EgressPolicy,
-  name: string,
-  literal: addresses.Address | undefined,
-  port: number
-): string | undefined => {
-  if (literal !== undefined) return undefined
-  if (!isAbsoluteName(name)) return "name"
-  if (metadataHosts.has(name)) return "metadata"
-  if (policy.deny.some((rule) => matchesHost(rule, name) && deniesPort(rule, port))) return "denied"
-  if (policy.allow.some((rule) => allowsHost(rule, name, port))) return undefined
-  // What is listed with other ports is refused for its port: listing it again would not help.
-  const listed = policy.allow.some((rule) => matchesHost(rule, name))
-  if (isLocalHost(name)) return listed ? "port" : "localhost"
-  // A range with this port may still allow each address that the name resolves to.
-  const byRange = policy.allow.some((rule) => rule._tag === "Range" && rule.port === port)
-  return defaultPort(port) || byRange ? undefined : "port"
-}
-
-const judge = (policy: EgressPolicy, address: addresses.Address, port: number, byName: boolean): string | undefined => {
-  if (addresses.isMetadata(address)) return "metadata"
-  const forms = [address, ...addresses.embedded(address)]
-  const denied = policy.deny.some((rule) =>
-    rule._tag === "Range" && deniesPort(rule, port) && forms.some((form) => addresses.contains(rule.range, form))
+const rulesOf = (variable: string): Effect.Effect<ReadonlyArray<EgressRule>, InvalidEgressRules> =>
+  Effect.flatMap(
+    Effect.orElseSucceed(Config.option(Config.string(variable)), () => Option.none<string>()),
+    (text) => parseRules(Option.getOrElse(text, () => ""))
   )
-  if (denied) return "denied"
-  if (byName || policy.allow.some((rule) => allowsAddress(rule, address, port))) return undefined
-  const special = addresses.specialPurpose(address)
-  if (special === undefined) return defaultPort(port) ? undefined : "port"
-  return policy.allow.some((rule) => rule._tag === "Range" && addresses.contains(rule.range, address))
-    ? "port"
-    : special
-}
 
-const metadataHosts: ReadonlySet<string> = new Set([
-  "metadata",
-  "metadata.google.internal",
-  "metadata.goog",
-  "metadata.google",
-  "metadata.amazonaws.com",
-  "metadata.aws.internal",
-  "instance-data",
-  "instance-data.ec2.internal",
-  "metadata.azure.internal",
-  "metadata.azure.com",
-  "metadata.oraclecloud.com",
-  "metadata.tencentyun.com",
-  "metadata.platformequinix.com",
-  "metadata.packet.net",
-  "metadata.digitalocean.internal",
-  "api.metadata.cloud.ibm.com",
-  "rancher-metadata",
-  "rancher-metadata.rancher.internal"
-])
-
-const localHosts: ReadonlySet<string> = new Set([
-  "localhost",
-  "localhost.localdomain",
-  "localhost4",
-  "localhost4.localdomain4",
-  "localhost6",
-  "localhost6.localdomain6",
-  "ip6-localhost",
-  "ip6-loopback"
-])
+const fromEnv: Effect.Effect<Policy, InvalidEgressRules> = Effect.map(
+  Effect.all({ allow: rulesOf("WEBHOOKS_EGRESS_ALLOW"), deny: rulesOf("WEBHOOKS_EGRESS_DENY") }),
+  make
+)

@@ -55,6 +55,25 @@ export class RetryBudgetExhausted
   }
 }
 
+/**
+ * The egress policy doesn't let requests go there: no connection was opened and nothing was sent. Never retried by the client, and no matter of a breaker. Which
+ * addresses a name had stays in the operator's log.
+ */
+export class EgressBlocked extends Schema.TaggedError<EgressBlocked>("effect-webhooks/EgressBlocked")("EgressBlocked", {
+  /** Host name or address literal of the URL. */
+  host: Schema.String,
+  /** Why, as in `EgressPolicy.Decision`. */
+  rule: Schema.String,
+  /** `url`: what the URL says is refused, today and tomorrow. `name`: an address that the name resolves to at present. */
+  by: Schema.Literal("name", "url")
+}) {
+  override get message(): string {
+    return this.by === "url"
+      ? `requests to ${this.host} are blocked by the egress policy (${this.rule})`
+      : `requests to ${this.host} are blocked by the egress policy: it resolves to an address that is not allowed (${this.rule})`
+  }
+}
+
 /** A successful answer's body is longer than the client takes; it was not read further and the connection was closed. */
 export class ResponseTooLarge extends Schema.TaggedError<ResponseTooLarge>("effect-webhooks/ResponseTooLarge")(
   "ResponseTooLarge",
@@ -73,6 +92,7 @@ export type ResilientHttpClientError =
   | AttemptTimeout
   | CircuitOpen
   | DeadlineExceeded
+  | EgressBlocked
   | HttpClientError.HttpClientError
   | ResponseTooLarge
   | RetryBudgetExhausted
@@ -94,6 +114,10 @@ export const transportFailure = (error: unknown): TransportFailure.TransportFail
     ? error.cause
     : undefined
 
+/** The refusal inside the error of a client whose dispatcher guards, if that is what it is. */
+export const egressBlocked = (error: HttpClientError.HttpClientError): EgressBlocked | undefined =>
+  error._tag === "RequestError" && error.cause instanceof EgressBlocked ? error.cause : undefined
+
 /** A `RequestError` that carries no header, no body, no query and no text of another program. */
 export const requestError = (
   request: HttpClientRequest.HttpClientRequest,
@@ -114,7 +138,10 @@ export const requestError = (
     cause: failure
   })
 
-/** A `ResponseError` for an answer: its status, headers and (bounded) body stay readable, the request's secrets don't. */
+/**
+ * A `ResponseError` for an answer: its status, headers and (bounded) body stay readable, the request's secrets don't. Where the error is shown, the answer shows
+ * its status alone: receivers like to repeat what they were sent.
+ */
 export const responseError = (
   request: HttpClientRequest.HttpClientRequest,
   answer: { readonly status: number; readonly headers: Headers.Headers; readonly body: Uint8Array },
@@ -126,7 +153,9 @@ export const responseError = (
     ? requestError(request, "Transport", { kind: "protocol", code: undefined, neverLeft: false }, attempts)
     : new HttpClientError.ResponseError({
       request: response.request,
-      response,
+      response: Object.defineProperty(response, "toJSON", {
+        value: () => ({ _id: "HttpClientResponse", request: response.request.toJSON(), status: response.status })
+      }),
       reason,
       description: `attempts made: ${attempts}`
     })

@@ -19,13 +19,23 @@ export interface TransportFailure {
   readonly code: string | undefined
   /** No byte of the request can have reached the peer: even what is not idempotent may be sent again. */
   readonly neverLeft: boolean
+  /** A connection kept from an earlier request had been closed meanwhile: no fault of the peer's, and what may be repeated may be so at once. */
+  readonly stale?: true | undefined
 }
 
 /** Tells the kind of a failure from what a client threw; an unknown thing counts as a broken connection. */
 export const fromCause = (cause: unknown): TransportFailure => {
   for (let error = cause, depth = 0; typeof error === "object" && error !== null && depth < 5; depth++) {
-    const code = textOf(error, "code")
-    if (code !== undefined && codePattern.test(code)) {
+    const written = textOf(error, "code")
+    const code = written !== undefined && codePattern.test(written) ? written : undefined
+    // A resolver's codes are also those of sockets: `ECONNREFUSED` is a name server that isn't there.
+    if (textOf(error, "_tag") === "NameNotResolved") return { ...dns, code }
+    if (textOf(error, "_tag") === "StaleConnection") {
+      return { ...fromCause(Reflect.get(error, "cause")), stale: true }
+    }
+    // An interim answer that nobody asked for; undici gives it the code of a broken connection.
+    if (code === "UND_ERR_SOCKET" && unasked.has(textOf(error, "message") ?? "")) return { ...protocol, code }
+    if (code !== undefined) {
       // A broken connection and a failed connect share these codes. The system call tells them apart; several errors at once are those
       // of the addresses that were tried.
       if (ambiguous.has(code)) {
@@ -93,6 +103,8 @@ const exact: ReadonlyMap<string, Omit<TransportFailure, "code">> = new Map<strin
   ["ERR_TLS_CERT_ALTNAME_INVALID", handshake],
   ["ERR_TLS_HANDSHAKE_TIMEOUT", handshake]
 ])
+
+const unasked: ReadonlySet<string> = new Set(["bad response", "bad upgrade"])
 
 const ambiguous: ReadonlySet<string> = new Set([
   "EADDRNOTAVAIL",

@@ -7,6 +7,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Record from "effect/Record"
 import { Endpoints } from "../webhooks/Endpoints.js"
 import {
   type DeliveryEnded,
@@ -23,6 +24,7 @@ import type { Attempt, Delivery } from "./internal/deliveryRows.js"
 import * as Purging from "./internal/purging.js"
 import * as Reading from "./internal/reading.js"
 import * as Recovering from "./internal/recovering.js"
+import { asId } from "./internal/storable.js"
 import type { OutboxUnavailable } from "./OutboxError.js"
 import { OutboxSchema } from "./Schema.js"
 
@@ -156,9 +158,10 @@ const within = (value: number | undefined, standard: number, most: number): numb
 
 const span = <A, E>(
   name: string,
-  attributes: Readonly<Record<string, string>>,
+  ids: Readonly<Record<string, string>>,
   effect: Effect.Effect<A, E>
-): Effect.Effect<A, E> => Effect.withSpan(effect, `Deliveries.${name}`, { captureStackTrace: false, attributes })
+): Effect.Effect<A, E> =>
+  Effect.withSpan(effect, `Deliveries.${name}`, { captureStackTrace: false, attributes: Record.map(ids, asId) })
 
 const purge = (
   store: OutboxSchema["Type"],

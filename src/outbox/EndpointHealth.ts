@@ -18,7 +18,7 @@ import * as Message from "../webhooks/Message.js"
 import * as WebhookEvent from "../webhooks/WebhookEvent.js"
 import { type DeliveryReport, WebhookSender } from "../webhooks/WebhookSender.js"
 import * as EndpointRows from "./internal/endpointRows.js"
-import { toStorable } from "./internal/storable.js"
+import { asId, toStorable } from "./internal/storable.js"
 import type { OutboxUnavailable } from "./OutboxError.js"
 import { OutboxSchema } from "./Schema.js"
 
@@ -52,6 +52,7 @@ export interface Health {
 export interface OperatorEvent {
   readonly type:
     | "delivery.exhausted"
+    | "endpoint.blocked"
     | "endpoint.disabled"
     | "endpoint.enabled"
     | "endpoint.failing"
@@ -111,7 +112,7 @@ export const make: Effect.Effect<
         const configured = Option.isSome(found)
         return configured || row !== undefined
           ? Effect.succeed({ row: row ?? EndpointRows.blank(id), configured })
-          : Effect.fail(new EndpointNotFound({ id }))
+          : Effect.fail(new EndpointNotFound({ id: asId(id) }))
       }
     )
 
@@ -182,7 +183,7 @@ export const make: Effect.Effect<
         Effect.flatMap(
           endpoints.get(id),
           Option.match({
-            onNone: () => Effect.fail(new EndpointNotFound({ id })),
+            onNone: () => Effect.fail(new EndpointNotFound({ id: asId(id) })),
             onSome: (endpoint) =>
               Effect.flatMap(
                 testMessage(endpoint),
@@ -227,7 +228,7 @@ const longestReason = 1000
 const span = <A, E>(name: string, endpointId: string, effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
   Effect.withSpan(effect, `EndpointHealth.${name}`, {
     captureStackTrace: false,
-    attributes: { "webhook.endpoint.id": endpointId }
+    attributes: { "webhook.endpoint.id": asId(endpointId) }
   })
 
 const toHealth = (row: EndpointRows.EndpointRow, configured: boolean, now: number): Health => {
@@ -255,6 +256,7 @@ const log = ({ at: _, type, ...event }: OperatorEvent, level: Level): Effect.Eff
 
 const levels: Readonly<Record<OperatorEvent["type"], Level>> = {
   "delivery.exhausted": Effect.logError,
+  "endpoint.blocked": Effect.logWarning,
   "endpoint.disabled": Effect.logError,
   "endpoint.enabled": Effect.logInfo,
   "endpoint.failing": Effect.logWarning,

@@ -91,6 +91,9 @@ const deliveries = HttpApiGroup.make("deliveries")
       .addSuccess(S.Delivery)
       .addError(errors.notFound)
       .addError(errors.conflict)
+      .addError(errors.tooLarge)
+      .addError(errors.type)
+      .addError(errors.shape)
       .annotateContext(describe(
         "Send a delivery again",
         "The same message with the same `webhook-id`. A pending one is due at once, a delivered one gets one more attempt, the schedule of an " +
@@ -103,6 +106,9 @@ const deliveries = HttpApiGroup.make("deliveries")
       .addSuccess(S.Delivery)
       .addError(errors.notFound)
       .addError(errors.conflict)
+      .addError(errors.tooLarge)
+      .addError(errors.type)
+      .addError(errors.shape)
       .annotateContext(describe(
         "Take a delivery back",
         "A pending one becomes discarded (`cancelled`). 409: it has ended, or an attempt is under way."
@@ -121,6 +127,8 @@ const endpoints = HttpApiGroup.make("endpoints")
       .setPath(endpointPath)
       .addSuccess(S.TestReport)
       .addError(errors.notFound)
+      .addError(errors.tooLarge)
+      .addError(errors.type)
       .annotateContext(describe(
         "Send a test event",
         "One request with a `webhook.test` event, at once; nothing is stored. How it fared is in `outcome`: the answer is 200 in any case."
@@ -131,6 +139,9 @@ const endpoints = HttpApiGroup.make("endpoints")
       .setPath(endpointPath)
       .addSuccess(S.Endpoint)
       .addError(errors.notFound)
+      .addError(errors.tooLarge)
+      .addError(errors.type)
+      .addError(errors.shape)
       .annotateContext(describe("Enable an endpoint", "Its circuit, its pause and its failures are forgotten."))
   )
   .add(
@@ -223,7 +234,8 @@ const complete = (document: Document): Document => {
       operation.security = open ? [] : [{ bearer: [] }]
       // HttpApi answers what it can't decode with a 400 of its own; the server replaces it.
       operation.responses["400"] = refusal(ApiError.statuses[400])
-      for (const status of open ? [] : [401, 403, 429] as const) {
+      operation.responses["403"] = refusal(ApiError.statuses[403])
+      for (const status of open ? [] : [401, 429] as const) {
         operation.responses[status] = refusal(ApiError.statuses[status])
       }
     }

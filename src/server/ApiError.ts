@@ -20,13 +20,13 @@ export const ErrorBody = Schema.Struct({
 export const statuses = {
   400: "The request can't be read: not JSON, or not HTTP.",
   401: "The token is missing or unknown.",
-  403: "A browser asks on behalf of another site.",
+  403: "The server has another name than it is asked by, or a browser asks on behalf of another site.",
   404: "There is no such thing.",
   405: "The path knows other methods, see Allow.",
   409: "Not in the state that it is in, or not with what was sent before under the same key.",
   413: "The body, or an event in it, is too large.",
   415: "The body is not application/json.",
-  422: "The request has the wrong shape; `path` says where.",
+  422: "The request has the wrong shape (`path` says where), or a rule of the database refuses it.",
   429: "Too many requests are under way; see Retry-After.",
   500: "A fault in the server; its log says more.",
   503: "The database does not take it; nothing was stored. See Retry-After."

@@ -129,7 +129,7 @@ export const displayUrl = (url: string): string => {
 /** What endpoints are held against. */
 export interface Options {
   /** Which hosts, addresses and ports a URL may name; default: `EgressPolicy.defaultPolicy`, the public internet over `https:`. */
-  readonly policy?: EgressPolicy.EgressPolicy | undefined
+  readonly policy?: EgressPolicy.Policy | undefined
   /** Name of the correlation header, which no endpoint may set; default `X-Correlation-ID`. */
   readonly correlationHeader?: string | undefined
 }

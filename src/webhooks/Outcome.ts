@@ -75,11 +75,12 @@ export const fromHead = (
 export const fromError = (error: unknown): Outcome => {
   if (error instanceof Client.AttemptTimeout || error instanceof Client.DeadlineExceeded) return failed("timeout")
   if (error instanceof CircuitOpen) return failed("circuit-open")
+  if (error instanceof Client.EgressBlocked) return blocked
   if (error instanceof Client.RetryBudgetExhausted) return { ...failed("budget"), status: error.status }
   const failure = Client.transportFailure(error)
   if (failure !== undefined) return failed(failure.kind)
   return HttpClientError.isHttpClientError(error) && error.reason === "InvalidUrl"
-    ? { ...failed("blocked"), outcome: "rejected" }
+    ? blocked
     : { ...nothing, outcome: "rejected" }
 }
 
@@ -119,3 +120,5 @@ export const forCircuit = (
 const nothing = { class: undefined, status: undefined, retryAfter: undefined, directive: undefined } as const
 
 const failed = (failureClass: FailureClass): Outcome => ({ ...nothing, outcome: "failed", class: failureClass })
+
+const blocked: Outcome = { ...failed("blocked"), outcome: "rejected" }

@@ -40,8 +40,10 @@ export interface Options {
    * `EgressPolicy.parseRules`) or as rules. Default: none.
    */
   readonly allow?: string | ReadonlyArray<EgressPolicy.EgressRule> | undefined
-  /** Hosts and addresses that are denied whatever `allow` says. Default: none. */
-  readonly deny?: ReadonlyArray<EgressPolicy.EgressRule> | undefined
+  /** Hosts, addresses and ports that are denied whatever `allow` says, in the same forms. Default: none. */
+  readonly deny?: string | ReadonlyArray<EgressPolicy.EgressRule> | undefined
+  /** A policy of the host's own, in place of `allow` and `deny`. */
+  readonly policy?: EgressPolicy.Policy | undefined
   /** Name of the correlation header, which no endpoint may set; not one with a meaning of its own. Default: `X-Correlation-ID`. */
   readonly correlationHeader?: string | undefined
   /** Names the document in errors. Default: `WEBHOOKS_CONFIG`. */
@@ -56,6 +58,8 @@ export interface Sources {
   readonly file?: string | undefined
   /** As in `Options`. */
   readonly allow?: string | undefined
+  /** As in `Options`. */
+  readonly deny?: string | undefined
   /** As in `Options`. */
   readonly correlationHeader?: string | undefined
 }
@@ -89,7 +93,7 @@ export const layerConfig = (
 
 /**
  * The configuration from `WEBHOOKS_CONFIG` (JSON text) or `WEBHOOKS_CONFIG_FILE` (a path), not both; neither, or blank: no endpoints.
- * `WEBHOOKS_EGRESS_ALLOW` and `WEBHOOKS_CORRELATION_HEADER` are heeded where `overrides` don't say otherwise.
+ * `WEBHOOKS_EGRESS_ALLOW`, `WEBHOOKS_EGRESS_DENY` and `WEBHOOKS_CORRELATION_HEADER` are heeded where `overrides` don't say otherwise.
  */
 export const layerFromEnv = (
   overrides?: Options
@@ -126,6 +130,7 @@ export class InvalidWebhookConfig extends Schema.TaggedError<InvalidWebhookConfi
 const configVariable = "WEBHOOKS_CONFIG"
 const fileVariable = "WEBHOOKS_CONFIG_FILE"
 const allowVariable = "WEBHOOKS_EGRESS_ALLOW"
+const denyVariable = "WEBHOOKS_EGRESS_DENY"
 const correlationVariable = "WEBHOOKS_CORRELATION_HEADER"
 
 const maxLines = 100
@@ -140,6 +145,9 @@ const environment: Config.Config<Sources> = Config.all({
     Config.string(allowVariable).pipe(
       Config.withDescription("hosts and ranges that may be called beyond the public internet")
     )
+  ),
+  deny: optional(
+    Config.string(denyVariable).pipe(Config.withDescription("hosts and ranges that may not be called"))
   ),
   correlationHeader: optional(
     Config.string(correlationVariable).pipe(Config.withDescription("name of the correlation header"))
@@ -165,7 +173,8 @@ const fromSources = (
   const options = (source: string): Options => ({
     source: overrides?.source ?? source,
     allow: overrides?.allow ?? found.allow,
-    deny: overrides?.deny,
+    deny: overrides?.deny ?? found.deny,
+    policy: overrides?.policy,
     correlationHeader: overrides?.correlationHeader ??
       (isBlank(found.correlationHeader) ? undefined : found.correlationHeader)
   })
@@ -190,12 +199,13 @@ const decode = (
 ): Effect.Effect<Context.Tag.Service<WebhookConfig>, InvalidWebhookConfig> =>
   Effect.gen(function*() {
     const source = options?.source ?? configVariable
-    const allow = readAllow(options?.allow)
-    const problems = [...allow.problems, ...reading.problems]
+    const allow = readRules(allowVariable, options?.allow)
+    const deny = readRules(denyVariable, options?.deny)
+    const problems = [...allow.problems, ...deny.problems, ...reading.problems]
     const correlationHeader = options?.correlationHeader
     const wrong = correlationHeader === undefined ? undefined : HeaderName.correlationProblem(correlationHeader)
     if (wrong !== undefined) problems.push({ path: correlationVariable, code: "header_name", message: wrong })
-    const policy = EgressPolicy.make({ allow: allow.rules, deny: options?.deny })
+    const policy = options?.policy ?? EgressPolicy.make({ allow: allow.rules, deny: deny.rules })
     const context = makeContext(source, { policy, correlationHeader }, problems)
     const endpoints = reading.root === undefined ? [] : yield* decodeDocument(context, reading.root)
     return problems.length > 0
@@ -204,19 +214,20 @@ const decode = (
   })
 
 /** The rules that can be read serve although others can't, so that a bad entry doesn't make good URLs look bad. */
-const readAllow = (
-  allow: Options["allow"]
+const readRules = (
+  variable: string,
+  written: Options["allow"]
 ): { readonly rules: ReadonlyArray<EgressPolicy.EgressRule>; readonly problems: ReadonlyArray<Problem> } => {
-  if (allow === undefined) return { rules: [], problems: [] }
-  if (typeof allow !== "string") return { rules: allow, problems: [] }
-  const rules = EgressPolicy.parseRules(allow)
+  if (written === undefined) return { rules: [], problems: [] }
+  if (typeof written !== "string") return { rules: written, problems: [] }
+  const rules = EgressPolicy.parseRules(written)
   if (Either.isRight(rules)) return { rules: rules.right, problems: [] }
   const bad = new Set(rules.left.errors.map((error) => error.position))
-  const good = EgressPolicy.parseRules(allow.split(",").filter((_, index) => !bad.has(index + 1)).join(","))
+  const good = EgressPolicy.parseRules(written.split(",").filter((_, index) => !bad.has(index + 1)).join(","))
   return {
     rules: Either.getOrElse(good, () => []),
     problems: rules.left.errors.map(({ message, position }) => ({
-      path: allowVariable,
+      path: variable,
       code: "egress_rule",
       message: `entry ${position} ${message}`
     }))

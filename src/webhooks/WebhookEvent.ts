@@ -10,6 +10,7 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import * as CorrelationId from "../CorrelationId.js"
+import { withoutCredential } from "./internal/credentials.js"
 import * as DomainFields from "./internal/domainFields.js"
 import { quote } from "./internal/encodeTree.js"
 import { isoFormat, isRfc3339 } from "./internal/eventTime.js"
@@ -133,7 +134,8 @@ export const decodeInput = (json: unknown): Effect.Effect<WebhookEvent, InvalidE
   if (unknown !== undefined) {
     const meant = nearest(unknown, wireKeys)
     const hint = meant === undefined ? `the members are ${wireKeys.join(", ")}` : `did you mean "${meant}"?`
-    return invalid(quote(unknown), `is not a member of an event; ${hint}`)
+    // Someone who puts the wrong thing before the colon must not find it in a log.
+    return invalid(quote(withoutCredential(unknown)), `is not a member of an event; ${hint}`)
   }
   const own = (name: string): unknown => Object.hasOwn(json, name) ? (json as Record<string, unknown>)[name] : undefined
   const occurredAt = own("occurred_at")

@@ -203,7 +203,8 @@ const report = (
       endpointId: endpoint.id,
       url,
       ...outcome,
-      attempts,
+      // Of what the egress policy blocked no request was made.
+      attempts: outcome.class === "blocked" ? Math.max(0, attempts - 1) : attempts,
       duration: endedAt - startedAt,
       correlationId: message.correlationId,
       error: outcome.outcome === "delivered" ? undefined : errorOf(exit, endpoint.id, url, attempts),

@@ -227,7 +227,12 @@ describe("the program", () => {
         "WEBHOOKS_CORRELATION_HEADER .*default: X-Correlation-ID",
         "WEBHOOKS_EGRESS_ALLOW ",
         "WEBHOOKS_LOG_LEVEL ",
-        "WEBHOOKS_SECRET "
+        "WEBHOOKS_SECRET ",
+        "WEBHOOKS_SECRET_FILE .*in place of WEBHOOKS_SECRET",
+        "WEBHOOKS_API_TOKEN_FILE ",
+        "WEBHOOKS_DATABASE_URL_FILE ",
+        "WEBHOOKS_PROXY_FILE ",
+        "WEBHOOKS_API_HOSTS "
       ]
     ) expect(help.out).toMatch(new RegExp(text))
     for (
@@ -280,6 +285,56 @@ describe("the program", () => {
     rmSync(join(folder, ".env"))
     expect(await shell(`mkfifo .env; $cli sign --id m --timestamp 1; code=$?; rm .env; exit $code`))
       .toMatchObject({ code: 2, err: "effect-webhooks: cannot read .env: it is not a regular file\n" })
+  })
+
+  it("reads secrets from a file that a variable names, of the environment before .env", async () => {
+    const args = ["verify", ...headers, "--now", "1614265330"]
+    writeFileSync(join(folder, "secret"), `${secret}\n${publicKey}\n`)
+    writeFileSync(join(folder, "other"), "another")
+    const valid = { code: 0, out: "valid\n", err: "" }
+    expect(await run(args, { input: body, env: { WEBHOOKS_SECRET_FILE: "secret" } })).toMatchObject(valid)
+    writeFileSync(join(folder, ".env"), "WEBHOOKS_SECRET=another\n")
+    expect(await run(args, { input: body, env: { WEBHOOKS_SECRET_FILE: "secret" } })).toMatchObject(valid)
+    writeFileSync(join(folder, ".env"), "WEBHOOKS_SECRET_FILE=other\n")
+    expect(await run(args, { input: body, env: { WEBHOOKS_SECRET: secret } })).toMatchObject(valid)
+    expect(await run(args, { input: body })).toMatchObject({ code: 1, out: "invalid: no-match\n" })
+    rmSync(join(folder, ".env"))
+    // Not asked where it isn't needed.
+    const missing = { WEBHOOKS_SECRET_FILE: "HUSH-missing" }
+    expect(await run([...args, "--secret", secret], { input: body, env: missing })).toMatchObject(valid)
+    expect(await run([...args, "--json"], { input: body, env: missing })).toEqual({
+      code: 2,
+      signal: null,
+      out: "{\"errors\":[{\"message\":\"WEBHOOKS_SECRET_FILE: names a file that can't be read: no such file\"}]}\n",
+      err: "effect-webhooks: WEBHOOKS_SECRET_FILE: names a file that can't be read: no such file\n"
+    })
+    expect(await run(args, { input: body, env: { WEBHOOKS_SECRET: secret, WEBHOOKS_SECRET_FILE: "secret" } }))
+      .toMatchObject({
+        code: 2,
+        err: "effect-webhooks: WEBHOOKS_SECRET: is set together with WEBHOOKS_SECRET_FILE; set one of the two\n"
+      })
+    expect(
+      await shell(
+        `mkfifo pipe; WEBHOOKS_SECRET_FILE=pipe timeout 10 $cli sign --id m --timestamp 1; code=$?; rm pipe; exit $code`
+      )
+    )
+      .toMatchObject({
+        code: 2,
+        err: "effect-webhooks: WEBHOOKS_SECRET_FILE: names a file that can't be read: it is not a regular file\n"
+      })
+  })
+
+  it("reads no .env of 100 MB, and takes no name of one for more than a name", async () => {
+    expect(
+      await shell("truncate -s 100M .env; timeout 10 $cli sign --id m --timestamp 1; code=$?; rm .env; exit $code")
+    )
+      .toMatchObject({ code: 2, err: "effect-webhooks: cannot read .env: it is too large\n" })
+    writeFileSync(join(folder, ".env"), `__proto__=x\nconstructor=y\ntoString=z\nWEBHOOKS_SECRET=${secret}\n`)
+    expect(await run(["verify", ...headers, "--now", "1614265330"], { input: body })).toMatchObject({
+      code: 0,
+      err: ""
+    })
+    rmSync(join(folder, ".env"))
   })
 
   it("takes no other value for one of the environment that is wrong", async () => {

@@ -1,6 +1,9 @@
+import { writeFileSync } from "node:fs"
+import { get } from "node:http"
 import { createServer } from "node:net"
+import { join } from "node:path"
 import { afterAll, describe, expect, it } from "vitest"
-import { json, receive, run, type Running, start, until } from "./cli.js"
+import { folder, json, receive, run, type Running, start, until } from "./cli.js"
 import { fresh, query } from "./databases.js"
 
 const receivers: Array<{ readonly close: () => void }> = []
@@ -88,6 +91,54 @@ describe.concurrent("serve", () => {
     server.child.kill("SIGTERM")
     const { err, out } = await server.ended
     expect(out + err).not.toContain("0123456789abcdef")
+  })
+
+  it("takes its token and its database from files, and is asked by the names that are listed", async () => {
+    const database = await fresh("sqlite")
+    const token = "0123456789abcdef-file"
+    writeFileSync(join(folder, "token"), `${token}\n`)
+    writeFileSync(join(folder, "database"), `${database.url}\n`)
+    const server = start(["serve", "--port", "0", "--json"], {
+      env: {
+        WEBHOOKS_API_TOKEN_FILE: "token",
+        WEBHOOKS_DATABASE_URL_FILE: "database",
+        WEBHOOKS_API_HOSTS: "hooks.example.com, other.example.com"
+      }
+    })
+    const url = await listening(server)
+    expect(json(server.out())[0]).toMatchObject({ database: database.url })
+    const status = (host: string, shown: string) =>
+      new Promise<number | undefined>((resolve, reject) =>
+        get(`${url}/v1/stats`, { headers: { host, authorization: `Bearer ${shown}` } }, (answer) => {
+          answer.resume()
+          resolve(answer.statusCode)
+        }).on("error", reject)
+      )
+    expect(await status("localhost", token)).toBe(200)
+    expect(await status("other.example.com:8080", token)).toBe(200)
+    expect(await status("hooks.example.com", "0123456789abcdef-else")).toBe(401)
+    expect(await status("attacker.example", token)).toBe(403)
+    server.child.kill("SIGTERM")
+    const { err, out } = await server.ended
+    expect(out + err).not.toContain("0123456789abcdef")
+  })
+
+  it("says what is wrong with a file of a secret, and with a name", async () => {
+    writeFileSync(join(folder, "short"), "HUSHHUSH\n")
+    const ended = await run(["serve", "--json"], {
+      env: {
+        WEBHOOKS_API_TOKEN_FILE: "short",
+        WEBHOOKS_API_HOSTS: "https://HUSHHUSH",
+        WEBHOOKS_DATABASE_URL_FILE: "HUSHHUSH"
+      }
+    })
+    expect(ended.code).toBe(2)
+    expect(json(ended.out)[0].errors).toEqual(expect.arrayContaining([
+      { path: "WEBHOOKS_API_TOKEN", message: expect.stringContaining("must be 16 to 512") },
+      { path: "WEBHOOKS_API_HOSTS", message: expect.stringContaining("name 1: must be a host name") },
+      { path: "WEBHOOKS_DATABASE_URL_FILE", message: "names a file that can't be read: no such file" }
+    ]))
+    expect(ended.out + ended.err).not.toContain("HUSH")
   })
 
   it("stays on loopback without one", async () => {

@@ -2,7 +2,6 @@
  * The main job on real sockets: a receiver that fails twice and then accepts; an event is signed, sent, retried and verified,
  * and its correlation id shows on both sides.
  */
-import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as HttpServer from "@effect/platform/HttpServer"
@@ -11,6 +10,8 @@ import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import {
   CorrelationId,
   defaults,
+  EgressDispatcher,
+  EgressPolicy,
   ResilientHttpClient,
   WebhookConfig,
   WebhookDispatcher,
@@ -20,6 +21,7 @@ import {
 } from "effect-webhooks"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
@@ -72,7 +74,9 @@ const program = Effect.gen(function*() {
       { OrderPlaced: [{ id: "demo", url, secret: Redacted.value(secret) }] },
       { allow: "127.0.0.1" }
     )),
-    Layer.provide(NodeHttpClient.layerUndici)
+    Layer.provide(EgressDispatcher.layerHttpClient()),
+    // The receiver is on this machine, which nothing but an entry allows.
+    Layer.provide(EgressPolicy.layer({ allow: Either.getOrThrow(EgressPolicy.parseRules("127.0.0.1")) }))
   )
 
   yield* Effect.gen(function*() {

@@ -1,8 +1,8 @@
 /**
  * A host program: an order service publishes domain events on a bus, and webhooks go out.
  */
-import { NodeFileSystem, NodeHttpClient } from "@effect/platform-node"
-import { ResilientHttpClient, WebhookConfig, WebhookDispatcher } from "effect-webhooks"
+import { NodeFileSystem } from "@effect/platform-node"
+import { EgressDispatcher, ResilientHttpClient, WebhookConfig, WebhookDispatcher } from "effect-webhooks"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
@@ -49,7 +49,8 @@ const Webhooks = Layer.unwrapEffect(Effect.map(EventBus, (bus) => WebhookDispatc
   Layer.provide(WebhookDispatcher.layer()),
   Layer.provide(ResilientHttpClient.layerFromEnv()),
   Layer.provide(WebhookConfig.layerFromEnv()),
-  Layer.provide([NodeHttpClient.layerUndici, NodeFileSystem.layer])
+  Layer.provide(EgressDispatcher.layerHttpClientFromEnv),
+  Layer.provide(NodeFileSystem.layer)
 )
 
 /** The whole program: run effects that need `Orders` with it. */

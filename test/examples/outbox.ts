@@ -1,8 +1,8 @@
-import { NodeFileSystem, NodeHttpClient, NodeRuntime } from "@effect/platform-node"
+import { NodeFileSystem, NodeRuntime } from "@effect/platform-node"
 import { SqlClient } from "@effect/sql"
 import { SqliteClient } from "@effect/sql-sqlite-node"
 import { Effect, Layer } from "effect"
-import { DeliveryWorker, Endpoints, Outbox, OutboxSchema, WebhookEvent } from "effect-webhooks"
+import { DeliveryWorker, EgressDispatcher, Endpoints, Outbox, OutboxSchema, WebhookEvent } from "effect-webhooks"
 import { ResilientHttpClient, WebhookConfig } from "effect-webhooks"
 
 // The order and its event: both are committed, or neither is.
@@ -19,7 +19,8 @@ const Durable = Layer.merge(Outbox.layer(), DeliveryWorker.worker()).pipe(
   Layer.provideMerge(SqliteClient.layer({ filename: "shop.db" })), // or PgClient.layer
   Layer.provide(Endpoints.layer),
   Layer.provide([WebhookConfig.layerFromEnv(), ResilientHttpClient.layerFromEnv()]),
-  Layer.provide([NodeHttpClient.layerUndici, NodeFileSystem.layer])
+  Layer.provide(EgressDispatcher.layerHttpClientFromEnv),
+  Layer.provide(NodeFileSystem.layer)
 )
 
 NodeRuntime.runMain(Effect.provide(Effect.zipRight(place("order-1"), Effect.never), Durable))

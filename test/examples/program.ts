@@ -1,6 +1,6 @@
-import { NodeFileSystem, NodeHttpClient, NodeRuntime } from "@effect/platform-node"
+import { NodeFileSystem, NodeRuntime } from "@effect/platform-node"
 import { Effect, Layer } from "effect"
-import { ResilientHttpClient, WebhookConfig, WebhookDispatcher, WebhookEvent } from "effect-webhooks"
+import { EgressDispatcher, ResilientHttpClient, WebhookConfig, WebhookDispatcher, WebhookEvent } from "effect-webhooks"
 
 // With: every endpoint that wants the event gets it, and an endpoint's failure stays in its own report.
 const program = Effect.gen(function*() {
@@ -13,7 +13,8 @@ const program = Effect.gen(function*() {
 const Webhooks = WebhookDispatcher.layer().pipe(
   Layer.provide(ResilientHttpClient.layerFromEnv()),
   Layer.provide(WebhookConfig.layerFromEnv()),
-  Layer.provide([NodeHttpClient.layerUndici, NodeFileSystem.layer])
+  Layer.provide(EgressDispatcher.layerHttpClientFromEnv),
+  Layer.provide(NodeFileSystem.layer)
 )
 
 NodeRuntime.runMain(Effect.provide(program, Webhooks))

@@ -23,10 +23,10 @@ const rule = (decision: EgressPolicy.Decision): string => decision._tag === "All
 const judge = (row: Row): string => {
   const url = URL.canParse(row.url) ? new URL(row.url) : undefined
   if (url === undefined) return "unparseable"
-  const first = EgressPolicy.decideUrl(EgressPolicy.defaultPolicy, url)
+  const first = EgressPolicy.defaultPolicy.decideUrl(url)
   if (first._tag === "Blocked") return first.rule
   return rule(
-    EgressPolicy.decide(EgressPolicy.defaultPolicy, url.hostname, Number(url.port || 443), row.resolved ?? [])
+    EgressPolicy.defaultPolicy.decide(url.hostname, Number(url.port || 443), row.resolved ?? [])
   )
 }
 
@@ -48,7 +48,7 @@ describe("EgressPolicy", () => {
       expect(rebinding.length).toBeGreaterThan(0)
       for (const row of rebinding) {
         const last = row.rebind?.at(-1) ?? []
-        expect(EgressPolicy.decide(EgressPolicy.defaultPolicy, row.canonicalHost ?? "", 443, last)._tag).toBe("Blocked")
+        expect(EgressPolicy.defaultPolicy.decide(row.canonicalHost ?? "", 443, last)._tag).toBe("Blocked")
       }
     })
   })
@@ -92,14 +92,14 @@ describe("EgressPolicy", () => {
     ["3fff:fff::1", "documentation"],
     ["3fff:1000::1", "allowed"]
   ])("%s: %s", (address, expected) => {
-    expect(rule(EgressPolicy.decide(EgressPolicy.defaultPolicy, "hooks.example.com", 443, [address]))).toBe(expected)
+    expect(rule(EgressPolicy.defaultPolicy.decide("hooks.example.com", 443, [address]))).toBe(expected)
     const host = address.includes(":") ? `[${address}]` : address
-    expect(rule(EgressPolicy.decide(EgressPolicy.defaultPolicy, host, 443, []))).toBe(expected)
+    expect(rule(EgressPolicy.defaultPolicy.decide(host, 443, []))).toBe(expected)
   })
 
   it("one bad answer among good ones, an unreadable one, none and too many block", () => {
     const decide = (answers: ReadonlyArray<string>) =>
-      rule(EgressPolicy.decide(EgressPolicy.defaultPolicy, "hooks.example.com", 443, answers))
+      rule(EgressPolicy.defaultPolicy.decide("hooks.example.com", 443, answers))
     expect(decide(["1.1.1.1", "2606:4700:4700::1111"])).toBe("allowed")
     expect(decide(["1.1.1.1", "10.0.0.1"])).toBe("private")
     expect(decide(["10.0.0.1", "1.1.1.1"])).toBe("private")
@@ -125,23 +125,23 @@ describe("EgressPolicy", () => {
   })
 
   it("the addresses to connect to are those that were judged", () => {
-    expect(EgressPolicy.decide(EgressPolicy.defaultPolicy, "Hooks.Example.com.", 8443, ["1.1.1.1", "1.0.0.1"])).toEqual(
+    expect(EgressPolicy.defaultPolicy.decide("Hooks.Example.com.", 8443, ["1.1.1.1", "1.0.0.1"])).toEqual(
       {
         _tag: "Allowed",
         addresses: ["1.1.1.1", "1.0.0.1"]
       }
     )
     // A literal is its own answer: another one can't be smuggled in.
-    expect(EgressPolicy.decide(EgressPolicy.defaultPolicy, "1.1.1.1", 443, ["10.0.0.1"])).toEqual({
+    expect(EgressPolicy.defaultPolicy.decide("1.1.1.1", 443, ["10.0.0.1"])).toEqual({
       _tag: "Allowed",
       addresses: ["1.1.1.1"]
     })
-    expect(rule(EgressPolicy.decide(EgressPolicy.defaultPolicy, "10.0.0.1", 443, ["1.1.1.1"]))).toBe("private")
+    expect(rule(EgressPolicy.defaultPolicy.decide("10.0.0.1", 443, ["1.1.1.1"]))).toBe("private")
   })
 
   it("ports", () => {
     const port = (number: number, policy = EgressPolicy.defaultPolicy) =>
-      rule(EgressPolicy.decide(policy, "hooks.example.com", number, ["1.1.1.1"]))
+      rule(policy.decide("hooks.example.com", number, ["1.1.1.1"]))
     expect([443, 80, 8443, 8080, 1024, 65_535].map((number) => port(number))).toEqual(Array(6).fill("allowed"))
     expect([0, 22, 25, 81, 442, 1023, 65_536, -1, NaN].map((number) => port(number))).toEqual(Array(9).fill("port"))
     expect(port(25, allowing("hooks.example.com:25"))).toBe("allowed")
@@ -153,7 +153,7 @@ describe("EgressPolicy", () => {
 
   it("allow rules: ranges, addresses, names, suffixes, with and without port", () => {
     const decide = (allow: string, host: string, number: number, answers: ReadonlyArray<string>) =>
-      rule(EgressPolicy.decide(allowing(allow), host, number, answers))
+      rule(allowing(allow).decide(host, number, answers))
     expect(decide("10.0.0.0/8", "a.example", 443, ["10.1.1.1"])).toBe("allowed")
     expect(decide("10.0.0.0/8", "a.example", 443, ["10.1.1.1", "192.168.0.1"])).toBe("private")
     // What is listed for other ports is refused for its port.
@@ -185,7 +185,7 @@ describe("EgressPolicy", () => {
       deny: rulesOf("10.6.6.0/24,bad.corp.example,8.8.8.8,1.1.1.1:8443")
     })
     const decide = (host: string, number: number, answers: ReadonlyArray<string>) =>
-      rule(EgressPolicy.decide(policy, host, number, answers))
+      rule(policy.decide(host, number, answers))
     expect(decide("a.corp.example", 443, ["10.6.5.1"])).toBe("allowed")
     expect(decide("a.corp.example", 443, ["10.6.6.1"])).toBe("denied")
     expect(decide("bad.corp.example", 443, ["10.6.5.1"])).toBe("denied")
@@ -221,16 +221,16 @@ describe("EgressPolicy", () => {
   ])("nothing allows the metadata address %s", (address) => {
     const host = address.includes(":") ? `[${address}]` : address
     const everything = allowing(`0.0.0.0/0,::/0,${host},hooks.example.com,*.example.com`)
-    expect(rule(EgressPolicy.decide(everything, host, 443, []))).toBe("metadata")
-    expect(rule(EgressPolicy.decide(everything, "hooks.example.com", 443, [address]))).toBe("metadata")
-    expect(rule(EgressPolicy.decideUrl(everything, new URL(`http://${host}/`)))).toBe("metadata")
+    expect(rule(everything.decide(host, 443, []))).toBe("metadata")
+    expect(rule(everything.decide("hooks.example.com", 443, [address]))).toBe("metadata")
+    expect(rule(everything.decideUrl(new URL(`http://${host}/`)))).toBe("metadata")
   })
 
   it.each(["metadata.google.internal", "METADATA.google.internal.", "metadata", "instance-data", "metadata.goog"])(
     "nothing allows the metadata name %s",
     (host) => {
       const everything = allowing(`0.0.0.0/0,${host},*.google.internal`)
-      expect(rule(EgressPolicy.decide(everything, host, 443, ["1.1.1.1"]))).toBe("metadata")
+      expect(rule(everything.decide(host, 443, ["1.1.1.1"]))).toBe("metadata")
     }
   )
 
@@ -247,11 +247,11 @@ describe("EgressPolicy", () => {
         .map(name)
     )
       .toEqual(Array(12).fill(false))
-    expect(rule(EgressPolicy.decide(allowing("0.0.0.0/0"), "a..", 443, ["1.1.1.1"]))).toBe("name")
+    expect(rule(allowing("0.0.0.0/0").decide("a..", 443, ["1.1.1.1"]))).toBe("name")
   })
 
   it("http only for what is allow-listed", () => {
-    const url = (allow: string, text: string) => rule(EgressPolicy.decideUrl(allowing(allow), new URL(text)))
+    const url = (allow: string, text: string) => rule(allowing(allow).decideUrl(new URL(text)))
     expect(url("", "https://hooks.example.com/")).toBe("allowed")
     expect(url("", "http://hooks.example.com/")).toBe("scheme")
     expect(url("", "http://1.1.1.1/")).toBe("scheme")

@@ -1,3 +1,4 @@
+import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as FastCheck from "effect/FastCheck"
@@ -5,6 +6,7 @@ import * as Layer from "effect/Layer"
 import * as TestClock from "effect/TestClock"
 import { defaults } from "../../src/Defaults.js"
 import * as Circuit from "../../src/http/Circuit.js"
+import { EgressBlocked, requestError } from "../../src/http/ResilientHttpClientError.js"
 import type { Claimed } from "../../src/outbox/internal/claiming.js"
 import * as Settling from "../../src/outbox/internal/settling.js"
 import * as OutboxSchema from "../../src/outbox/Schema.js"
@@ -53,6 +55,25 @@ const claimed = (fields: Partial<Claimed> = {}): Claimed => ({
   body: undefined,
   ...fields
 })
+
+const blockedBy = (by: "name" | "url"): Partial<DeliveryReport> => ({
+  outcome: "rejected",
+  class: "blocked",
+  status: undefined,
+  attempts: 0,
+  error: new EgressBlocked({ host: "hooks.example.com", rule: "private", by })
+})
+
+const stale: Partial<DeliveryReport> = {
+  class: "connection",
+  status: undefined,
+  error: requestError(
+    HttpClientRequest.post("https://hooks.example.com/"),
+    "Transport",
+    { kind: "connection", code: undefined, neverLeft: false, stale: true },
+    1
+  )
+}
 
 const report = (fields: Partial<DeliveryReport> = {}): DeliveryReport => ({
   messageId: "msg_0",
@@ -120,6 +141,13 @@ describe("what an attempt makes of its delivery", () => {
       state: "exhausted",
       reason: "rejected"
     }],
+    ["a name that is blocked today", { report: report(blockedBy("name")) }, { state: "pending", step: 1 }],
+    ["a kept connection that had been closed", { report: report(stale) }, {
+      state: "pending",
+      step: 1,
+      dueAt: 1_000_000
+    }],
+    ["an address that is blocked", { report: report(blockedBy("url")) }, { state: "exhausted", reason: "rejected" }],
     ["a stop in mid attempt", {
       claimed: claimed({ step: 2 }),
       report: report({ class: "interrupted", status: undefined })
@@ -209,6 +237,27 @@ describe.each(backends)("settling on $name", (backend) => {
         lapses: 1
       })
       expect(yield* count("webhook_attempts")).toBe(2)
+    }).pipe(Effect.provide(layer)))
+
+  it.effect("a blocked name takes a step of the schedule and no attempt; operators are told once", () =>
+    Effect.gen(function*() {
+      yield* leave([leased("mine"), leased("mine")])
+      yield* TestClock.setTime(1000)
+      const { events } = yield* settle(
+        [1, 2].map((id) => ended({ claimed: claimed({ id }), report: report(blockedBy("name")) }))
+      )
+      expect(events).toEqual([{
+        endpointId: "a",
+        type: "endpoint.blocked",
+        reason: expect.stringContaining("hooks.example.com") as string
+      }])
+      expect(yield* row(1)).toMatchObject({
+        state: "pending",
+        lane: "retry",
+        step: 1,
+        attempts: 0
+      })
+      expect(yield* count("webhook_attempts")).toBe(0)
     }).pipe(Effect.provide(layer)))
 
   it.effect("the same once more changes nothing: an answer to COMMIT may get lost", () =>

@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Deliveries from "../../src/outbox/Deliveries.js"
 import * as EndpointHealth from "../../src/outbox/EndpointHealth.js"
 import { OutboxUnavailable } from "../../src/outbox/OutboxError.js"
+import { OutboxSchema } from "../../src/outbox/Schema.js"
 import { expectError, type Fakes, secret, serve } from "./serving.js"
 
 const event = { type: "order.paid", data: { total: 42 } }
@@ -105,6 +106,12 @@ describe("bodies", () => {
       expectError(yield* disable({ reason: `${secret}\n` }), 422, "invalid", "reason")
       expectError(yield* disable({ reason: "x".repeat(501) }), 422, "invalid", "reason")
       expectError(yield* disable({ reason: "x", resaon: secret }), 422, "invalid", "resaon")
+      // Names that every object answers to, too.
+      for (const name of ["constructor", "toString", "hasOwnProperty"]) {
+        expectError(yield* disable({ reason: "x", [name]: secret }), 422, "invalid", name)
+      }
+      expectError(yield* disable(`{"reason":"x","__proto__":{"reason":"${secret}"}}`), 422, "invalid", "__proto__")
+      expectError(yield* disable("{\"__proto__\":{\"reason\":\"x\"}}"), 422, "invalid", "__proto__")
       expectError(yield* recover({}), 422, "invalid", "since")
       expectError(yield* recover({ since: 5 }), 422, "invalid", "since")
       expectError(yield* recover({ since: "2026-02-30T00:00:00Z" }), 422, "invalid", "since")
@@ -230,7 +237,6 @@ describe("what the services say", () => {
           "busy",
           "missing-tables",
           "corrupt",
-          "constraint",
           "other"
         ] as const
       ) {
@@ -251,6 +257,42 @@ describe("what the services say", () => {
           expect(answer.headers.get("retry-after")).toBe("5")
         }
       }
+    }))
+
+  it.scopedLive("that a rule of the database is against it is 422, which asking again won't change", () =>
+    Effect.gen(function*() {
+      const against = unavailable("constraint")
+      const api = yield* serve({}, {
+        outbox: { enqueue: () => against, enqueueAll: () => against },
+        deliveries: { replay: () => against }
+      })
+      const cases: ReadonlyArray<readonly [path: string, body: unknown, at: string | undefined]> = [
+        ["/v1/events", event, undefined],
+        ["/v1/events", [event], "[0]"],
+        ["/v1/events", [event, event], undefined],
+        ["/v1/deliveries/dlv_1/replay", {}, undefined]
+      ]
+      for (const [path, body, at] of cases) {
+        const answer = yield* api.post(path, body)
+        expectError(answer, 422, "refused_by_database", at)
+        expect(answer.headers.get("retry-after")).toBeNull()
+      }
+    }))
+
+  it.scopedLive("of a trigger of the host's own is 422, and nothing of the array is stored", () =>
+    Effect.gen(function*() {
+      const api = yield* serve()
+      yield* Effect.gen(function*() {
+        const { sql, tables } = yield* OutboxSchema
+        yield* sql`CREATE TRIGGER no_refunds BEFORE INSERT ON ${tables.messages} WHEN NEW.event_type = 'refund'
+          BEGIN SELECT RAISE(ABORT, ${sql.literal(`'${secret}'`)}); END`
+      }).pipe(Effect.provide(api.services), Effect.orDie)
+      const refund = { type: "refund", data: 1 }
+      expectError(yield* api.post("/v1/events", refund), 422, "refused_by_database")
+      expectError(yield* api.post("/v1/events", [refund]), 422, "refused_by_database", "[0]")
+      expectError(yield* api.post("/v1/events", [{ ...event, id: "m1" }, refund]), 422, "refused_by_database")
+      expectError(yield* api.ask("GET", "/v1/messages/m1"), 404, "message_not_found")
+      expect((yield* api.post("/v1/events", event)).status).toBe(202)
     }))
 
   it.scopedLive("that it is in the way of something else is 409", () =>

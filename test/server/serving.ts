@@ -109,7 +109,11 @@ const services = (fakes: Fakes) => {
 export const serve = (
   options: ApiServer.Options = {},
   fakes: Fakes = {}
-): Effect.Effect<Serving, ApiServer.ListenFailed | ApiServer.TokenRequired | ApiServer.UnusableToken, Scope.Scope> =>
+): Effect.Effect<
+  Serving,
+  ApiServer.ListenFailed | ApiServer.TokenRequired | ApiServer.UnusableHost | ApiServer.UnusableToken,
+  Scope.Scope
+> =>
   Effect.gen(function*() {
     const logs: Array<string> = []
     const logger = Layer.merge(

@@ -61,7 +61,8 @@ export const eventually = (what: string, holds: () => boolean): Effect.Effect<vo
     return yield* Effect.die(new Error(`never came about: ${what}`))
   })
 
-const listening = (server: net.Server, requests: () => number): Effect.Effect<Peer, never, Scope.Scope> =>
+/** Puts a server on loopback, for as long as the scope lives. */
+export const listening = (server: net.Server, requests: () => number): Effect.Effect<Peer, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.async<Peer & { readonly stop: Effect.Effect<void> }>((resume) => {
       const sockets = new Set<net.Socket>()

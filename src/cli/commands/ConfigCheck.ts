@@ -1,11 +1,10 @@
 /**
  * `config check`: decodes what the environment holds and lists the endpoints.
  */
-import * as HttpClient from "@effect/platform/HttpClient"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
+import * as EgressDispatcher from "../../http/EgressDispatcher.js"
 import * as ResilientHttpClient from "../../http/ResilientHttpClient.js"
 import * as Endpoint from "../../webhooks/Endpoint.js"
 import * as WebhookConfig from "../../webhooks/WebhookConfig.js"
@@ -25,7 +24,7 @@ export interface Options {
  */
 export const run = (options: Options): Effect.Effect<number, CliError.CliError> =>
   Effect.scoped(Effect.gen(function*() {
-    const { context } = yield* Settings.loadOutbox(options, noClient)
+    const { context } = yield* Settings.loadOutbox(options, EgressDispatcher.layerHttpClientFromEnv)
     const now = yield* Clock.currentTimeMillis
     const { endpoints } = Context.get(context, WebhookConfig.WebhookConfig)
     const rows = endpoints.map((endpoint) => ({
@@ -52,9 +51,6 @@ interface Row {
   readonly enabled: boolean
   readonly signed: Endpoint.Signing
 }
-
-// Nothing is sent: the client's settings are looked at only.
-const noClient = Layer.succeed(HttpClient.HttpClient, HttpClient.make(() => Effect.dieMessage("no requests here")))
 
 const lines = (rows: ReadonlyArray<Row>): ReadonlyArray<string> =>
   table(rows.map((row) => [

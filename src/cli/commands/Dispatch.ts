@@ -1,7 +1,6 @@
 /**
  * `dispatch`: sends a stream of events, however long, to the endpoints that want them, and reports each delivery.
  */
-import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -10,6 +9,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { defaults } from "../../Defaults.js"
+import * as EgressDispatcher from "../../http/EgressDispatcher.js"
 import * as ResilientHttpClient from "../../http/ResilientHttpClient.js"
 import * as WebhookDispatcher from "../../webhooks/WebhookDispatcher.js"
 import type * as WebhookEvent from "../../webhooks/WebhookEvent.js"
@@ -32,7 +32,7 @@ export const run = (options: Options, file: string | undefined): Effect.Effect<n
     const stopping = Stopping.make()
     const settings = yield* Settings.load(
       { json: options.json, retryPolicy: stopping.retryPolicy },
-      stopping.httpClient(NodeHttpClient.layerUndici)
+      stopping.httpClient(EgressDispatcher.layerHttpClientFromEnv)
     )
     return yield* Effect.provide(dispatchAll(options, file, settings, stopping), settings.logger)
   }))

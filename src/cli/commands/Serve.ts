@@ -39,7 +39,14 @@ export const run = (options: Options): Effect.Effect<number, CliError.CliError> 
       const signal = yield* Signals.awaited
       const server = yield* within(
         both,
-        ApiServer.layer({ port: options.port, host: options.host, tokens: outbox.tokens, grace, correlationHeader })
+        ApiServer.layer({
+          port: options.port,
+          host: options.host,
+          hosts: outbox.hosts,
+          tokens: outbox.tokens,
+          grace,
+          correlationHeader
+        })
       ).pipe(Effect.mapError((error) =>
         error._tag === "ListenFailed" ? CliError.failed(visible(error.message)) : CliError.usage(visible(error.message))
       ))

@@ -39,6 +39,7 @@ export const judgeAnswer = (answer: Answer): Effect.Effect<Repeatable | undefine
     ? Effect.map(Clock.currentTimeMillis, (now) => ({
       retryable: isRepeatable(answer.request),
       refused: false,
+      atOnce: false,
       retryAfter: RetryAfter.parse(answer.headers["retry-after"], now)
     }))
     : Effect.succeed(undefined)
@@ -53,6 +54,7 @@ export const judgeFailure = (
     return {
       retryable: Duration.isFinite(error.retryAfter),
       refused: true,
+      atOnce: false,
       retryAfter: Duration.toMillis(error.retryAfter)
     }
   }
@@ -61,6 +63,7 @@ export const judgeFailure = (
   return {
     retryable: transient && (failure?.neverLeft === true || (request !== undefined && isRepeatable(request))),
     refused: false,
+    atOnce: failure?.stale === true,
     retryAfter: undefined
   }
 }
@@ -73,7 +76,9 @@ export const judgeExit = (exit: Exit.Exit<Answer, unknown>, noVerdict: boolean):
   if (exit._tag === "Success") return isPassing(exit.value.status) ? "Failure" : "Success"
   const error = Option.getOrUndefined(Cause.failureOption(exit.cause))
   if (error instanceof DeadlineExceeded || error instanceof AttemptTimeout) return noVerdict ? "Neutral" : "Failure"
-  if (transportFailure(error) !== undefined) return "Failure"
+  const failure = transportFailure(error)
+  // That a peer closes connections that nobody uses is no fault of it.
+  if (failure !== undefined) return failure.stale === true ? "Neutral" : "Failure"
   return error instanceof ResponseTooLarge ? "Success" : "Neutral"
 }
 

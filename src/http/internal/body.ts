@@ -6,6 +6,7 @@ import type * as HttpClientError from "@effect/platform/HttpClientError"
 import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { turn } from "./turn.js"
 
@@ -50,7 +51,7 @@ export const buffer = (
 export const discard = (response: HttpClientResponse.HttpClientResponse): Effect.Effect<void> =>
   isBodiless(response)
     ? Effect.void
-    : Effect.ignore(Effect.raceFirst(Effect.interruptible(Stream.runDrain(response.stream)), turn))
+    : Effect.ignore(Effect.raceFirst(Effect.interruptible(unlogged(Stream.runDrain(response.stream))), turn))
 
 // --- internal
 
@@ -71,10 +72,14 @@ const read = (
   const most = declared > maxBytes ? 0 : maxBytes
   return response.stream.pipe(
     Stream.runFoldWhile(true, (fits) => fits, (_, chunk) => sink.take(chunk) <= most),
+    unlogged,
     Effect.catchIf((error) => error.reason === "EmptyBody", () => Effect.succeed(true)),
     Effect.tap((complete) => complete ? turn : Effect.void)
   )
 }
+
+/** A stream is run by a fiber of its own, whose failure would be logged at level DEBUG: with the whole URL in it, and the texts of undici. */
+const unlogged = Effect.withUnhandledErrorLogLevel(Option.none())
 
 class Sink {
   private readonly chunks: Array<Uint8Array> = []

@@ -201,8 +201,9 @@ const send = (
     ...traceParent(span)
   })
   return settings.inner.execute(request).pipe(
-    // The client below would put the whole URL and all headers into a span of its own.
+    // The client below would put the whole URL and all headers into a span of its own, and its texts into the log of a fiber that fails.
     Effect.locally(HttpClient.currentTracerDisabledWhen, constTrue),
+    Effect.withUnhandledErrorLogLevel(Option.none()),
     // A client that filters statuses by itself gives the answer inside an error.
     Effect.catchTag(
       "ResponseError",
@@ -225,7 +226,14 @@ const send = (
         return answer
       })
     ),
-    Effect.mapError((error) => error instanceof Errors.ResponseTooLarge ? error : presentable(error, request, n))
+    Effect.mapError((error) => {
+      if (error instanceof Errors.ResponseTooLarge) return error
+      const blocked = Errors.egressBlocked(error)
+      if (blocked === undefined) return presentable(error, request, n)
+      // No request was made of it.
+      call.attempts = n - 1
+      return blocked
+    })
   )
 }
 

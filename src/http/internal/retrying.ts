@@ -16,6 +16,8 @@ export interface Repeatable {
   readonly retryable: boolean
   /** No request was made at all: asking again takes no step of the policy and nothing of the budget, only time. */
   readonly refused: boolean
+  /** Is there nothing to wait for? Counts once in a row: what fails so again waits as any other. */
+  readonly atOnce: boolean
   /** Milliseconds that the other side (or the open circuit) wants us to wait at least. */
   readonly retryAfter: number | undefined
 }
@@ -43,6 +45,7 @@ export const run = <A, E, E2, R>(
   const next = (
     n: number,
     state: unknown,
+    wasAtOnce: boolean,
     last: A | E,
     failed: Repeatable,
     giveUp: Effect.Effect<A, E>
@@ -51,14 +54,15 @@ export const run = <A, E, E2, R>(
       ? Effect.flatMap(step(policy, state, last), (decision) =>
         decision === undefined ? giveUp : Effect.flatMap(monotonicNow, (now) => {
           const floor = failed.retryAfter ?? 0
-          const delay = failed.refused ? floor : Math.max(decision.delay, floor)
+          const atOnce = failed.atOnce && !wasAtOnce
+          const delay = failed.refused || atOnce ? floor : Math.max(decision.delay, floor)
           if (now + delay >= deadlineAt) {
             return giveUp
           }
           const after = Effect.zipRight(
             Effect.sleep(Duration.millis(delay)),
             Effect.suspend(() =>
-              loop(n + 1, failed.refused ? state : decision.state)
+              loop(n + 1, failed.refused ? state : decision.state, atOnce)
             )
           )
           return failed.refused
@@ -67,15 +71,20 @@ export const run = <A, E, E2, R>(
         }))
       : giveUp
 
-  const loop = (n: number, state: unknown): Effect.Effect<A, E | E2, R> =>
+  const loop = (n: number, state: unknown, wasAtOnce: boolean): Effect.Effect<A, E | E2, R> =>
     Effect.matchEffect(hooks.attempt(n), {
-      onFailure: (error) => next(n, state, error, hooks.judgeFailure(error), Effect.fail(error)),
+      onFailure: (error) => next(n, state, wasAtOnce, error, hooks.judgeFailure(error), Effect.fail(error)),
       onSuccess: (answer) =>
-        Effect.flatMap(hooks.judgeAnswer(answer), (failed) =>
-          failed === undefined ? Effect.succeed(answer) : next(n, state, answer, failed, Effect.succeed(answer)))
+        Effect.flatMap(
+          hooks.judgeAnswer(answer),
+          (failed) =>
+            failed === undefined
+              ? Effect.succeed(answer)
+              : next(n, state, wasAtOnce, answer, failed, Effect.succeed(answer))
+        )
     })
 
-  return loop(1, policy.initial)
+  return loop(1, policy.initial, false)
 }
 
 // --- internal

@@ -18,6 +18,7 @@ import {
 } from "./deliveryRows.js"
 import * as EndpointRows from "./endpointRows.js"
 import * as Ordering from "./ordering.js"
+import { asId } from "./storable.js"
 import type { Store } from "./store.js"
 
 /** Calls a pending delivery off. */
@@ -83,11 +84,11 @@ const change = <E>(
   f: (row: DeliveryRow, now: number) => Effect.Effect<ReadonlyArray<DeliveryRow>, E | SqlError>
 ): Effect.Effect<Delivery, Exclude<E, SqlError> | DeliveryNotFound | OutboxUnavailable> => {
   const number = parseDeliveryId(id)
-  if (number === undefined) return Effect.fail(new DeliveryNotFound({ id }))
+  if (number === undefined) return Effect.fail(new DeliveryNotFound({ id: asId(id) }))
   const { dialect, sql, tables } = store
   const select = sql<DeliveryRow>`SELECT ${columns(store)} FROM ${tables.deliveries} AS d WHERE d.id = ${number}`
   const found = ([row]: ReadonlyArray<DeliveryRow>): Effect.Effect<DeliveryRow, DeliveryNotFound> =>
-    row === undefined ? Effect.fail(new DeliveryNotFound({ id })) : Effect.succeed(row)
+    row === undefined ? Effect.fail(new DeliveryNotFound({ id: asId(id) })) : Effect.succeed(row)
   const changed = store.transaction(Effect.gen(function*() {
     // Endpoint and aggregate of a delivery never change: they may be read before it is locked, and the order is locked before any row.
     const { endpoint_id: endpointId, order_key: orderKey } = yield* Effect.flatMap(select, found)

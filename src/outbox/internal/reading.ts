@@ -20,7 +20,7 @@ import {
   toAttempt,
   toDelivery
 } from "./deliveryRows.js"
-import { isStorable } from "./storable.js"
+import { asId, isStorable } from "./storable.js"
 import type { Store } from "./store.js"
 
 /** A message as it is stored, with its deliveries. */
@@ -58,10 +58,10 @@ export interface Page {
 
 export const message = (store: Store, id: string): Effect.Effect<StoredMessage, MessageNotFound | OutboxUnavailable> =>
   store.query(Effect.gen(function*() {
-    if (!isStorable(id)) return yield* new MessageNotFound({ id })
+    if (!isStorable(id)) return yield* new MessageNotFound({ id: asId(id) })
     const { sql, tables } = store
     const [row] = yield* sql<MessageRow>`SELECT * FROM ${tables.messages} WHERE id = ${id}`
-    if (row === undefined) return yield* new MessageNotFound({ id })
+    if (row === undefined) return yield* new MessageNotFound({ id: asId(id) })
     const deliveries = yield* sql<DeliveryRow>`SELECT ${columns(store)} FROM ${tables.deliveries} AS d
       WHERE d.message_id = ${id} ORDER BY d.id`
     const now = yield* store.now
@@ -87,10 +87,10 @@ export const message = (store: Store, id: string): Effect.Effect<StoredMessage, 
 export const delivery = (store: Store, id: string): Effect.Effect<Delivery, DeliveryNotFound | OutboxUnavailable> =>
   store.query(Effect.gen(function*() {
     const number = parseDeliveryId(id)
-    if (number === undefined) return yield* new DeliveryNotFound({ id })
+    if (number === undefined) return yield* new DeliveryNotFound({ id: asId(id) })
     const [row] = yield* store.sql<DeliveryRow>`SELECT ${columns(store)} FROM ${store.tables.deliveries} AS d
       WHERE d.id = ${number}`
-    if (row === undefined) return yield* new DeliveryNotFound({ id })
+    if (row === undefined) return yield* new DeliveryNotFound({ id: asId(id) })
     return toDelivery(row, yield* store.now)
   }))
 

@@ -5,6 +5,7 @@ import type { SqlError } from "@effect/sql/SqlError"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { defaults } from "../../Defaults.js"
+import { EgressBlocked, transportFailure } from "../../http/ResilientHttpClientError.js"
 import * as Outcome from "../../webhooks/Outcome.js"
 import type { DeliveryReport } from "../../webhooks/WebhookSender.js"
 import type { OutboxUnavailable } from "../OutboxError.js"
@@ -61,11 +62,13 @@ export const decide = ({ chance, claimed, crashed, report }: Ended, schedule: Sc
   if (claimed.once) return ends("delivered", undefined, disable)
   if (disable !== undefined) return ends("discarded", disable === "gone" ? "gone" : "disabled", disable)
   if (directive === "abort-message") return ends("discarded", "aborted")
-  if (report.class === "blocked") return ends("exhausted", "rejected")
+  // A name may have other addresses tomorrow; what a URL says stays.
+  if (report.class === "blocked" && !isBlockedByName(report)) return ends("exhausted", "rejected")
   const step = claimed.step + 1
   const delay = schedule[step]
   if (delay === undefined) return ends("exhausted", "attempts")
-  const own = delay * (1 + chance * defaults.durableJitter)
+  // A kept connection that had been closed: most likely the receiver never saw it, and there is nothing to wait for.
+  const own = isStale(report) ? 0 : delay * (1 + chance * defaults.durableJitter)
   return {
     state: "pending",
     reason: undefined,
@@ -82,7 +85,7 @@ export interface Settled {
   /** Those whose lease had been lost: nothing was changed. */
   readonly lost: ReadonlyArray<Ended>
   readonly events: ReadonlyArray<
-    { readonly endpointId: string; readonly type: Health.HealthEvent; readonly reason?: string }
+    { readonly endpointId: string; readonly type: Health.HealthEvent | "endpoint.blocked"; readonly reason?: string }
   >
   readonly at: number
 }
@@ -125,6 +128,11 @@ export const renew = (
 
 // --- internal
 
+const isStale = (report: DeliveryReport): boolean => transportFailure(report.error)?.stale === true
+
+const isBlockedByName = (report: DeliveryReport): boolean =>
+  report.error instanceof EgressBlocked && report.error.by === "name"
+
 type Decided = { readonly ended: Ended; readonly settlement: Settlement }
 
 const update = (store: Store, decided: ReadonlyArray<Decided>, now: number): Effect.Effect<Set<number>, SqlError> => {
@@ -139,7 +147,7 @@ const update = (store: Store, decided: ReadonlyArray<Decided>, now: number): Eff
       fence: claimed.fence,
       state: settlement.state,
       reason: settlement.reason ?? null,
-      lane: suspect ? "leased" : attempts === 0 ? "first" : "retry",
+      lane: suspect ? "leased" : attempts === 0 && settlement.step === 0 ? "first" : "retry",
       due_at: settlement.dueAt,
       step: settlement.step,
       lapses: suspect ? claimed.lapses - 1 : 0,
@@ -219,13 +227,19 @@ const foldHealth = (
       claimed,
       report,
       settlement,
-      result: report === undefined ? "Neutral" as const : Outcome.forCircuit(report)
+      // That a receiver closes connections which nobody uses is no fault of it.
+      result: report === undefined || isStale(report) ? "Neutral" as const : Outcome.forCircuit(report)
     }))
     const ids = [...new Set(told.map(({ claimed }) => claimed.endpoint.id))].sort()
     const rows = new Map(yield* EndpointRows.lock(store, ids, now, settings.circuit))
     const events: Array<Settled["events"][number]> = []
+    const blocked = new Set<string>()
     for (const { claimed, report, result, settlement } of told) {
       const endpointId = claimed.endpoint.id
+      if (report?.error instanceof EgressBlocked && !blocked.has(endpointId)) {
+        blocked.add(endpointId)
+        events.push({ endpointId, type: "endpoint.blocked", reason: report.error.message })
+      }
       const folded = Health.settle(rowOf(rows, endpointId, settings.circuit), {
         delivered: report?.outcome === "delivered",
         circuitResult: result,

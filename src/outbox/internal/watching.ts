@@ -9,6 +9,7 @@ import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 
 /** Gives what is done with a connection its time; `stop` when it is done. */
@@ -58,7 +59,11 @@ export const reserve = (
         duration: limit,
         onTimeout: () => new SqlError({ cause: { code: "ETIMEDOUT" }, message: "no connection in time" })
       })
-  ).pipe(Effect.withClock(live))
+  ).pipe(
+    Effect.withClock(live),
+    // The failure is told by who waits for it; that of the fiber would be logged at level DEBUG, in the words of the driver.
+    Effect.withUnhandledErrorLogLevel(Option.none())
+  )
 
 // --- internal
 

@@ -1,19 +1,53 @@
 /**
- * Who may ask: whoever shows a token, or, where there is none, a program on this machine, which a page in a browser is not.
+ * Who may ask: whoever asks by a name of this server, and shows a token or, where there is none, is a program on this machine, which a page in a browser
+ * is not.
  */
 import type * as Headers from "@effect/platform/Headers"
 import * as Redacted from "effect/Redacted"
 import { createHash, timingSafeEqual } from "node:crypto"
-import { isIP, isIPv4 } from "node:net"
+import { isIP } from "node:net"
 import { ApiError } from "../ApiError.js"
+import * as HostName from "../HostName.js"
 
-/** Looks at the headers of a request: `undefined` lets it in. */
-export type Check = (headers: Headers.Headers) => ApiError | undefined
+/** A request, as far as it is looked at. */
+export interface Asked {
+  readonly headers: Headers.Headers
+  /** The host, and the port, that it asks for; empty: it says none, or more than one. */
+  readonly host: string
+}
+
+/** Looks at a request: `undefined` lets it in. */
+export type Check = (asked: Asked) => ApiError | undefined
+
+/** One check after another; the first that refuses decides. */
+export const all = (...checks: ReadonlyArray<Check>): Check => (asked) => {
+  for (const check of checks) {
+    const refusal = check(asked)
+    if (refusal !== undefined) return refusal
+  }
+  return undefined
+}
+
+/**
+ * Lets in who asks by a name of this server: a page whose name its owner lets point here (DNS rebinding) is one of ours to a browser, but its requests say
+ * that name. The names are those of loopback, the one that is bound to and `names`; beyond loopback any address, too, since what is asked for by address
+ * can't be rebound, and load balancers probe so. Bound to all addresses with nothing in `names`, the server can't know what it is called, and any name
+ * will do: there it has tokens, which a page doesn't know, and without one there is `/health/*`, which says a word, and else the same 401 everywhere.
+ */
+export const byHost = (bound: string, names: ReadonlyArray<string>): Check => {
+  const local = HostName.isLoopback(bound)
+  const known = new Set([bound, ...names].filter((name) => name !== "").map(HostName.canonical))
+  if (names.length === 0 && HostName.isUnspecified(bound)) return () => undefined
+  return ({ host }) => {
+    const asked = HostName.nameOf(host)
+    return HostName.isLoopback(asked) || known.has(asked) || !local && isIP(asked) !== 0 ? undefined : foreignHost
+  }
+}
 
 /** Lets in who shows one of the tokens (`Authorization: Bearer …`); which one, and how nearly, can't be told from the time that it takes. */
 export const byToken = (tokens: ReadonlyArray<Redacted.Redacted>): Check => {
   const known = tokens.map((token) => digest(Redacted.value(token)))
-  return (headers) => {
+  return ({ headers }) => {
     const shown = /^Bearer +([!-~]+) *$/i.exec(headers["authorization"] ?? "")?.[1]
     if (shown === undefined) return unauthorized("missing_token", "")
     const hash = digest(shown)
@@ -25,31 +59,19 @@ export const byToken = (tokens: ReadonlyArray<Redacted.Redacted>): Check => {
 }
 
 /**
- * Lets in who asks for this machine by one of its own names, and no page of another site. Any page that a browser shows may ask 127.0.0.1, and a
- * name that its owner lets point there (DNS rebinding) makes such a page look like one of ours.
+ * Lets in no page of another site: any page that a browser shows may ask 127.0.0.1, and a form needs nobody's leave to post. Browsers say where a request
+ * comes from, in one of two headers or both; other programs say nothing.
  */
-export const byLocality: Check = (headers) => {
-  const host = headers["host"] ?? ""
-  const origin = headers["origin"]
-  if (!isLoopback(host.replace(/:[0-9]{1,5}$/, "").replace(/^\[(.*)\]$/, "$1"))) {
-    return forbidden(
-      "foreign_host",
-      "without a token only this machine is served, by the names localhost, 127.0.0.1 and [::1]; set WEBHOOKS_API_TOKEN to serve others"
-    )
-  }
-  return origin === undefined || origin.toLowerCase() === `http://${host}`.toLowerCase()
+export const byPage: Check = ({ headers, host }) => {
+  const origin = headers["origin"]?.toLowerCase()
+  const site = headers["sec-fetch-site"]
+  const own = `http://${host}`.toLowerCase()
+  // A name of the operator's may be that of a proxy that takes TLS off.
+  const secure = HostName.isLoopback(HostName.nameOf(host)) ? undefined : own.replace("http:", "https:")
+  return (origin === undefined || origin === own || origin === secure) &&
+      (site === undefined || site === "same-origin" || site === "none")
     ? undefined
-    : forbidden(
-      "foreign_origin",
-      "without a token no page of another site is served; set WEBHOOKS_API_TOKEN and ask with it"
-    )
-}
-
-/** Whether a name or an address, without brackets, is this machine only. */
-export const isLoopback = (host: string): boolean => {
-  if (isIPv4(host)) return host.startsWith("127.")
-  if (isIP(host) === 6) return new URL(`http://[${host.replace(/%.*$/, "")}]`).hostname === "[::1]"
-  return host.toLowerCase() === "localhost"
+    : foreignPage
 }
 
 /** Whether a text can be sent as a token, and is none by accident. */
@@ -67,4 +89,15 @@ const unauthorized = (code: string, more: string): ApiError =>
     headers: { "www-authenticate": `Bearer realm="effect-webhooks"${more}` }
   })
 
-const forbidden = (code: string, message: string): ApiError => new ApiError({ status: 403, code, message })
+const foreignHost = new ApiError({
+  status: 403,
+  code: "foreign_host",
+  message:
+    "this server has another name; an operator lists those that it is asked by, beside localhost, in WEBHOOKS_API_HOSTS"
+})
+
+const foreignPage = new ApiError({
+  status: 403,
+  code: "foreign_origin",
+  message: "without a token no page of another site is served; set WEBHOOKS_API_TOKEN and ask with it"
+})

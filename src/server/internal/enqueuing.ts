@@ -84,6 +84,8 @@ const find = (
     case "UnserializableEvent":
     case "InvalidEvent":
       return first((event) => Effect.isFailure(Message.toMessage(event, [])))
+    case "OutboxUnavailable":
+      return Effect.succeed(events.length === 1 ? Option.some(0) : Option.none())
     case "IdempotencyConflict":
       return Effect.succeed(Option.fromNullable(error.index))
     default:

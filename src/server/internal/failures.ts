@@ -31,6 +31,10 @@ export type Foreseen = ApiError | HttpApiDecodeError | RouteNotFound
 export const fromService = (error: ServiceError, at = ""): ApiError => {
   switch (error._tag) {
     case "OutboxUnavailable":
+      // About what was sent: a rule of the host's own schema, which the same again would meet again.
+      if (error.reason === "constraint") {
+        return new ApiError({ ...refusedByDatabase, ...(at === "" ? {} : { path: at }) })
+      }
       return new ApiError({
         status: 503,
         code: "database_unavailable",
@@ -89,7 +93,8 @@ export const fromIssues = (issues: ReadonlyArray<Pick<ParseResult.ArrayFormatter
   const [issue] = issues
   const names = issue?.path ?? []
   const name = String(names.at(-1) ?? "")
-  const resource = resources[name]
+  // Names are the sender's: `constructor`, say.
+  const resource = Object.hasOwn(resources, name) ? resources[name] : undefined
   if (resource !== undefined) return notFound(resource)
   if (issue?._tag === "Missing") return refusal("is missing", at(names))
   if (issue?._tag === "Unexpected") return refusal("is not known here", at(names))
@@ -136,9 +141,19 @@ export const refusal = (message: string, path = ""): ApiError =>
 
 /** A member, a parameter or a header that is not what its name asks for. */
 export const shape = (name: string): ApiError =>
-  refusal(words[name] ?? "is not of the shape that is expected", name === "idempotency-key" ? "Idempotency-Key" : name)
+  refusal(
+    (Object.hasOwn(words, name) ? words[name] : undefined) ?? "is not of the shape that is expected",
+    name === "idempotency-key" ? "Idempotency-Key" : name
+  )
 
 // --- internal
+
+const refusedByDatabase = {
+  status: 422,
+  code: "refused_by_database",
+  message:
+    "a rule of the database refuses it, and will again; nothing was stored. An operator knows its constraints and triggers"
+}
 
 const unavailable: Readonly<Record<string, string>> = {
   unreachable: "the database can't be reached; try again later",

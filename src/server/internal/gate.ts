@@ -33,28 +33,26 @@ export const make = (options: Options): Effect.Effect<(app: HttpApp.Default<Fail
     const header = options.correlationHeader.toLowerCase()
     const bounded = slots.withPermitsIfAvailable(1)
 
+    // Who asks comes first, whatever is asked for: a stranger must not learn from the answer what there is.
     const refuse = (
       request: HttpServerRequest.HttpServerRequest,
-      target: Routes.Target,
+      target: Routes.Target | undefined,
       route: Routes.Route | undefined
     ): ApiError | undefined => {
-      const foreign = options.mayReach(request.headers)
+      const asked = { headers: request.headers, host: target?.authority ?? hostOf(request) }
+      const foreign = options.mayReach(asked)
       if (foreign !== undefined) return foreign
-      const stranger = isHealth(route) ? undefined : options.mayAsk(request.headers)
+      const stranger = isHealth(route) ? undefined : options.mayAsk(asked)
       if (stranger !== undefined) return stranger
-      const astray = Routes.check(route, request.method, target.query)
-      if (astray !== undefined) return astray
-      return Number(request.headers["content-length"] ?? 0) > RequestBody.maxBytes ? RequestBody.tooLarge : undefined
+      if (target === undefined) return badTarget
+      return Routes.check(route, request.method, target.query) ?? RequestBody.check(request)
     }
 
     const pass = (
       app: HttpApp.Default<Failures.Foreseen>,
-      request: HttpServerRequest.HttpServerRequest,
-      target: Routes.Target | undefined,
+      refused: ApiError | undefined,
       route: Routes.Route | undefined
     ): HttpApp.Default<Failures.Foreseen> => {
-      if (target === undefined) return Effect.fail(badTarget)
-      const refused = refuse(request, target, route)
       if (refused !== undefined) return Effect.fail(refused)
       return isHealth(route) ? app : Effect.flatMap(
         bounded(app),
@@ -72,7 +70,8 @@ export const make = (options: Options): Effect.Effect<(app: HttpApp.Default<Fail
           Effect.flatMap(CorrelationId.accept(request.headers[header]), (correlationId) => {
             const target = Routes.parse(request.url)
             const route = target === undefined ? undefined : Routes.find(target.path)
-            return pass(app, request, target, route).pipe(
+            const refused = refuse(request, target, route)
+            return pass(app, refused, route).pipe(
               Effect.catchAllCause(answer),
               Effect.tap((response) => told(request, route, response)),
               Effect.tap(() =>
@@ -83,13 +82,19 @@ export const make = (options: Options): Effect.Effect<(app: HttpApp.Default<Fail
                   )
                 )
               ),
-              Effect.map(
-                HttpServerResponse.setHeaders({ ...headersOf(route), [options.correlationHeader]: correlationId })
+              Effect.map((response) =>
+                HttpServerResponse.setHeaders(response, {
+                  ...headersOf(route, response),
+                  [options.correlationHeader]: correlationId
+                })
               ),
               Effect.withSpan("ApiServer.request", {
                 captureStackTrace: false,
                 kind: "server",
-                parent: Option.getOrUndefined(HttpTraceContext.fromHeaders(request.headers)),
+                // A stranger could write into traces that aren't theirs, and have all of it sampled.
+                parent: refused === undefined
+                  ? Option.getOrUndefined(HttpTraceContext.fromHeaders(request.headers))
+                  : undefined,
                 // Neither path nor query: what is asked for may be anything.
                 attributes: { "http.request.method": request.method, "http.route": route?.pattern ?? "unknown" }
               }),
@@ -104,6 +109,12 @@ export const respond = (error: ApiError): HttpServerResponse.HttpServerResponse 
   HttpServerResponse.unsafeJson(error.body, { status: error.status, headers: error.headers ?? {} })
 
 // --- internal
+
+// Of several, one that comes later might count for whoever passed the request on.
+const hostOf = (request: HttpServerRequest.HttpServerRequest): string => {
+  const [host = "", ...more] = NodeHttpServerRequest.toIncomingMessage(request).headersDistinct["host"] ?? []
+  return more.length === 0 ? host : ""
+}
 
 const isHealth = (route: Routes.Route | undefined): boolean => route?.pattern.startsWith("/health/") === true
 
@@ -130,7 +141,11 @@ const told = (
   )
 }
 
-const common = { "cache-control": "no-store", "x-content-type-options": "nosniff" }
+const common = {
+  "cache-control": "no-store",
+  "cross-origin-resource-policy": "same-origin",
+  "x-content-type-options": "nosniff"
+}
 
 // The reference page brings all of its own scripts and styles within itself, and nothing else has any business there.
 const page = {
@@ -141,7 +156,9 @@ const page = {
   "referrer-policy": "no-referrer"
 }
 
-const headersOf = (route: Routes.Route | undefined) => route?.pattern === "/docs" ? page : common
+// Not of a refusal, which must not show what was asked for.
+const headersOf = (route: Routes.Route | undefined, { status }: HttpServerResponse.HttpServerResponse) =>
+  route?.pattern === "/docs" && status === 200 ? page : common
 
 const badTarget = new ApiError({
   status: 400,

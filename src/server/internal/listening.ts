@@ -1,6 +1,6 @@
 /**
- * The server's socket: an HTTP server of Node.js that is patient with nobody, answers what isn't HTTP in the shape that all errors have, and stops only
- * when what is under way has been answered.
+ * The server's socket: an HTTP server of Node.js that is patient with nobody, has room for whoever comes, answers what isn't HTTP in the shape that all
+ * errors have, and stops only when what is under way has been answered.
  */
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import type * as HttpApp from "@effect/platform/HttpApp"
@@ -12,7 +12,7 @@ import * as FiberSet from "effect/FiberSet"
 import { constTrue } from "effect/Function"
 import type * as Scope from "effect/Scope"
 import * as http from "node:http"
-import type { AddressInfo } from "node:net"
+import type { AddressInfo, Socket } from "node:net"
 import type { Duplex } from "node:stream"
 import * as CorrelationId from "../../CorrelationId.js"
 import { ApiError } from "../ApiError.js"
@@ -23,7 +23,8 @@ export interface Options {
   readonly port: number
   /** What is under way when the server stops gets this long. */
   readonly grace: Duration.Duration
-  /** Time for a request to arrive. */
+  readonly maxConnections: number
+  /** Time for a request to arrive; twice of it may pass while nothing of an answer is read. */
   readonly requestTimeout: Duration.Duration
   readonly correlationHeader: string
 }
@@ -44,23 +45,39 @@ export const listen = <R>(
       constTrue
     )
     const run = yield* FiberSet.makeRuntime()
-    const requestTimeout = Math.max(1000, Duration.toMillis(options.requestTimeout))
-    const open = new Set<http.ServerResponse>()
+    const requestTimeout = Math.max(200, Duration.toMillis(options.requestTimeout))
+    // By age; with the answers that each has still to get.
+    const connections = new Map<Socket, Set<http.ServerResponse>>()
     const server = http.createServer({
       // Node.js would answer by itself, without a word.
       requireHostHeader: false,
       maxHeaderSize: 16_384,
       headersTimeout: Math.min(10_000, requestTimeout),
       requestTimeout,
-      keepAliveTimeout: 5000,
-      connectionsCheckingInterval: 1000
+      keepAliveTimeout: Math.min(5000, requestTimeout),
+      connectionsCheckingInterval: Math.min(1000, requestTimeout / 4)
     })
     server.maxHeadersCount = 100
-    server.maxConnections = 1024
+
+    // What Node.js has for it turns away whoever comes last: some idle connections would keep everybody out.
+    const waits = (socket: Socket) => [...connections.get(socket) ?? []].some((response) => !response.writableEnded)
+    server.on("connection", (socket) => {
+      connections.set(socket, new Set())
+      socket.on("close", () => connections.delete(socket))
+      if (connections.size <= options.maxConnections) return
+      const oldest = [...connections.keys()].find((one) => !waits(one)) ?? socket
+      connections.delete(oldest)
+      oldest.destroy()
+    })
+    // Of a connection on which nothing moves: the answer isn't read. What is late with its request has been told so by then.
+    server.setTimeout(2 * requestTimeout, (socket: Socket) => {
+      if (!waits(socket)) socket.destroy()
+    })
 
     const listener: http.RequestListener = (request, response) => {
-      open.add(response)
-      response.on("close", () => open.delete(response))
+      const open = connections.get(request.socket)
+      open?.add(response)
+      response.on("close", () => open?.delete(response))
       if (!server.listening) response.shouldKeepAlive = false
       handle(request, response)
     }
@@ -90,6 +107,8 @@ export const listen = <R>(
       const spoken = pending instanceof http.ServerResponse && (pending.headersSent || pending.req.complete)
       if (!socket.writable || spoken) return socket.destroy()
       const refusal = unreadable(error.code)
+      // Whoever doesn't close the connection then has it closed.
+      run(Effect.delay(Effect.sync(() => socket.destroy()), "1 second"))
       refuse(refusal, (head, body) => {
         const lines = Object.entries(head).map(([name, value]) => `${name}: ${value}\r\n`).join("")
         socket.end(`HTTP/1.1 ${refusal.status} ${http.STATUS_CODES[refusal.status]}\r\n${lines}\r\n${body}`)
@@ -109,7 +128,9 @@ export const listen = <R>(
         Effect.async<void>((resume) => {
           server.close(() => resume(Effect.void))
           // An answer that is to come says that it is the last; a connection that waits for nothing is closed already.
-          for (const response of open) if (!response.headersSent) response.shouldKeepAlive = false
+          for (const open of connections.values()) {
+            for (const response of open) if (!response.headersSent) response.shouldKeepAlive = false
+          }
         }).pipe(
           Effect.interruptible,
           Effect.timeoutOption(options.grace),

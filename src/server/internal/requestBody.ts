@@ -19,10 +19,21 @@ export const tooLarge = new ApiError({
   message: "the body is larger than 1 MiB (1,048,576 bytes); send fewer events at once"
 })
 
+/**
+ * Why a body isn't read, by what the request says of it. One that posts must say JSON, wanted or not: a form of another site can't, and what has neither
+ * body nor type may be a program's.
+ */
+export const check = (request: HttpServerRequest.HttpServerRequest): ApiError | undefined => {
+  const { "content-length": length = "0", "content-type": type, "transfer-encoding": chunked } = request.headers
+  if (Number(length) > maxBytes) return tooLarge
+  const isThere = type !== undefined || chunked !== undefined || Number(length) > 0
+  return request.method === "POST" && isThere && !isJson(request) ? otherType : undefined
+}
+
 /** The body as a JSON value. The request must say that it is JSON; the text must be UTF-8, and nothing in it may get lost by being read. */
 export const json = (request: HttpServerRequest.HttpServerRequest): Effect.Effect<unknown, ApiError> =>
   Effect.gen(function*() {
-    yield* checkType(request)
+    if (!isJson(request)) return yield* otherType
     const text = yield* decode(yield* read(request))
     // An event's data may be as deep as an event may be, within an event within an array.
     if (JsonLosses.isDeeperThan(text, maxDepth + 2)) {
@@ -76,19 +87,19 @@ export const discard = (request: http.IncomingMessage, response: http.ServerResp
 
 const asking = new WeakMap<http.IncomingMessage, () => void>()
 
-const checkType = (request: HttpServerRequest.HttpServerRequest): Effect.Effect<void, ApiError> => {
+const otherType = new ApiError({
+  status: 415,
+  code: "unsupported_media_type",
+  message: "the body must be JSON in UTF-8, not compressed, and say so: Content-Type: application/json"
+})
+
+const isJson = (request: HttpServerRequest.HttpServerRequest): boolean => {
   const [type, ...parameters] = (request.headers["content-type"] ?? "").toLowerCase().split(";").map((part) =>
     part.trim()
   )
   const utf8 = parameters.every((parameter) => parameter === "" || /^charset="?utf-?8"?$/.test(parameter))
   const encoding = request.headers["content-encoding"]
   return type === "application/json" && utf8 && (encoding === undefined || encoding.toLowerCase() === "identity")
-    ? Effect.void
-    : new ApiError({
-      status: 415,
-      code: "unsupported_media_type",
-      message: "the body must be JSON in UTF-8, not compressed, and say so: Content-Type: application/json"
-    })
 }
 
 const read = (request: HttpServerRequest.HttpServerRequest): Effect.Effect<Uint8Array, ApiError> =>

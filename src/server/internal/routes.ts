@@ -17,23 +17,25 @@ export interface Route {
   readonly methods: ReadonlyMap<string, ReadonlyArray<string> | undefined>
 }
 
-/** The path and the query of a request's target; `undefined`: it isn't one. A proxy may send the whole URL. */
+/** What a request's target says; `undefined`: it isn't one. A proxy may send the whole URL. */
 export const parse = (target: string): Target | undefined => {
-  const local = target.replace(/^https?:\/\/[^/?#]*/i, "")
-  const [, path, query] = /^(\/[^?#]*)(?:\?([^#]*))?$/.exec(local) ?? []
+  const [whole = "", authority] = /^https?:\/\/([^/?#]*)/i.exec(target) ?? []
+  const [, path, query] = /^(\/[^?#]*)(?:\?([^#]*))?$/.exec(target.slice(whole.length)) ?? []
   if (path === undefined) return undefined
   try {
     decodeURIComponent(path)
   } catch {
     return undefined
   }
-  return { path, query: query ?? "" }
+  return { path, query: query ?? "", authority }
 }
 
 /** Where a request wants to go. */
 export interface Target {
   readonly path: string
   readonly query: string
+  /** Of a whole URL: it counts in place of `Host` (RFC 9112, section 3.2.2). */
+  readonly authority: string | undefined
 }
 
 /** The route of a path, if there is one. */

@@ -24,7 +24,7 @@ import { check, type Rule, wrongType } from "./rule.js"
 export interface Context {
   /** Names the root of the document. */
   readonly source: string
-  readonly policy: EgressPolicy.EgressPolicy
+  readonly policy: EgressPolicy.Policy
   readonly headerName: Rule<string>
   readonly problems: Array<Problem>
 }
@@ -33,7 +33,7 @@ export interface Context {
 export const makeContext = (
   source: string,
   options: {
-    readonly policy?: EgressPolicy.EgressPolicy | undefined
+    readonly policy?: EgressPolicy.Policy | undefined
     readonly correlationHeader?: string | undefined
   } | undefined,
   problems: Array<Problem>

@@ -131,9 +131,10 @@ export const headerValue: Rule<string> = make(
   Schema.String.pipe(
     refusing((value) => value.length <= 8192, "header_value", "is longer than 8192 characters"),
     refusing(
-      (value) => /^[\t\x20-\x7e\xa0-\xff]*$/.test(value),
+      // Beyond ASCII receivers read what they like (RFC 9110 §5.5).
+      (value) => /^[\t\x20-\x7e]*$/.test(value),
       "header_value",
-      "contains a line break, another control character or a character outside Latin-1; none are allowed"
+      "contains a line break, another control character or a character outside ASCII; none are allowed"
     ),
     refusing(
       (value) => !/^[\t ]|[\t ]$/.test(value),

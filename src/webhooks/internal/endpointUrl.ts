@@ -10,7 +10,7 @@ import type { Refusal } from "./problems.js"
 export const maxLength = 2048
 
 /** The URL that a text writes, if requests may go there as far as that can be said without resolving its name. */
-export const parse = (text: string, policy: EgressPolicy.EgressPolicy): Either.Either<URL, Refusal> => {
+export const parse = (text: string, policy: EgressPolicy.Policy): Either.Either<URL, Refusal> => {
   const written = checkText(text)
   if (written !== undefined) return Either.left(written)
   let url: URL
@@ -87,7 +87,7 @@ const badHost: Refusal = {
     "has a host name that DNS can't have; labels are 1 to 63 letters, digits and inner hyphens (an unfilled placeholder?)"
 }
 
-const checkParsed = (text: string, url: URL, policy: EgressPolicy.EgressPolicy): Refusal | undefined => {
+const checkParsed = (text: string, url: URL, policy: EgressPolicy.Policy): Refusal | undefined => {
   if (url.href.length > maxLength) {
     return {
       code: "url_too_long",
@@ -95,7 +95,7 @@ const checkParsed = (text: string, url: URL, policy: EgressPolicy.EgressPolicy):
     }
   }
   if (url.port === "0") return { code: "url_port", message: "has port 0; 1 to 65535 are ports" }
-  const decision = EgressPolicy.decideUrl(policy, url)
+  const decision = policy.decideUrl(url)
   if (decision._tag === "Blocked") return blocked(url.hostname, decision.rule)
   return repaired(authorityOf(text), url)
 }

@@ -47,6 +47,8 @@ export const readText = (
       chunks.push(chunk)
       return { chunks, size: size + chunk.length }
     }),
+    // A stream is run by a fiber of its own, whose failure would be logged at level DEBUG with the path, and that may be a secret in the wrong place.
+    Effect.withUnhandledErrorLogLevel(Option.none()),
     Effect.map(({ chunks, size }) => size > limit ? undefined : decoder.decode(Buffer.concat(chunks))),
     Effect.mapError((error) => ({
       code: "file_unreadable",

@@ -1,0 +1,188 @@
+/**
+ * The egress policy, enforced where it can't be got round: at the moment of connecting. An undici dispatcher that judges address literals and every address that a
+ * name resolves to, and dials exactly the addresses that were judged. TLS 1.2 or newer, certificates always verified; no redirects, no cookies.
+ */
+import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
+import * as Undici from "@effect/platform-node/Undici"
+import * as FileSystem from "@effect/platform/FileSystem"
+import type * as HttpClient from "@effect/platform/HttpClient"
+import * as Config from "effect/Config"
+import * as ConfigError from "effect/ConfigError"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as EgressPolicy from "./EgressPolicy.js"
+import * as Connecting from "./internal/connecting.js"
+import * as Dispatching from "./internal/dispatching.js"
+
+/** How connections are made. */
+export interface Options {
+  /** Name servers to ask, `ADDRESS` or `ADDRESS:PORT`; default: the system's. */
+  readonly nameServers?: ReadonlyArray<string> | undefined
+  /** Certificate authorities (PEM) that are trusted beside the well-known ones. */
+  readonly ca?: string | undefined
+  /**
+   * A proxy that all requests go through (CONNECT), `http://[USER:PASSWORD@]HOST:PORT`; default: none, and none is taken from `HTTP_PROXY` and its like. The
+   * proxy resolves the names: what is guarded is what the URL says (literals, ports, names), not which addresses a name has.
+   */
+  readonly proxy?: Redacted.Redacted<string> | undefined
+  /** Most time for resolving, connecting and the TLS handshake together; default 10 s, as the attempt timeout that bounds it anyway. */
+  readonly connectTimeout?: Duration.DurationInput | undefined
+}
+
+/**
+ * Makes the dispatcher; it is destroyed with its scope. Fails where the process has certificate verification switched off
+ * (`NODE_TLS_REJECT_UNAUTHORIZED=0`). A refusal reaches the caller of `HttpClient` as the cause of a `RequestError`, and of `ResilientHttpClient` as `EgressBlocked`.
+ */
+export const make = (
+  options: Options = {}
+): Effect.Effect<Undici.Dispatcher, TlsVerificationOff, EgressPolicy.EgressPolicy | Scope.Scope> =>
+  Effect.gen(function*() {
+    const off = yield* Effect.orElseSucceed(
+      Config.option(Config.string("NODE_TLS_REJECT_UNAUTHORIZED")),
+      () => Option.none<string>()
+    )
+    if (Option.contains(off, "0")) return yield* new TlsVerificationOff()
+    const policy = yield* EgressPolicy.EgressPolicy
+    const proxy = options.proxy
+    const timeout = Duration.decode(options.connectTimeout ?? "10 seconds")
+    const connect = yield* Connecting.make(policy, { nameServers: options.nameServers, ca: options.ca, timeout })
+    return yield* Effect.map(
+      Effect.acquireRelease(
+        Effect.sync(() =>
+          proxy === undefined
+            ? new Undici.Agent({ ...bounds, connect, factory: Dispatching.makePool })
+            : new Undici.ProxyAgent({
+              ...bounds,
+              uri: Redacted.value(proxy),
+              proxyTunnel: true,
+              requestTls: Connecting.tlsOptions(options.ca),
+              connectTimeout: Duration.toMillis(timeout)
+            })
+        ),
+        (agent) => Effect.promise(() => agent.destroy())
+      ),
+      // Through a proxy nothing here connects to where a URL points: each request is judged by what its URL says.
+      (agent) => proxy === undefined ? agent : agent.compose(Connecting.judging(policy))
+    )
+  })
+
+/** The dispatcher for `NodeHttpClient.layerUndiciWithoutDispatcher`. */
+export const layer = (
+  options?: Options
+): Layer.Layer<NodeHttpClient.Dispatcher, TlsVerificationOff, EgressPolicy.EgressPolicy> =>
+  Layer.scoped(NodeHttpClient.Dispatcher, make(options))
+
+/** An `HttpClient` (undici) behind the guard: what `ResilientHttpClient` is to be built over. */
+export const layerHttpClient = (
+  options?: Options
+): Layer.Layer<HttpClient.HttpClient, TlsVerificationOff, EgressPolicy.EgressPolicy> =>
+  Layer.provide(NodeHttpClient.layerUndiciWithoutDispatcher, layer(options))
+
+/**
+ * The same from the environment: the policy from `WEBHOOKS_EGRESS_ALLOW` and `WEBHOOKS_EGRESS_DENY`, authorities from the file that `WEBHOOKS_CA_FILE` names, a
+ * proxy from `WEBHOOKS_PROXY`.
+ */
+export const layerHttpClientFromEnv: Layer.Layer<
+  HttpClient.HttpClient,
+  EgressPolicy.InvalidEgressRules | InvalidEgressSettings | TlsVerificationOff,
+  FileSystem.FileSystem
+> = Layer.provide(
+  Layer.unwrapEffect(Effect.map(Effect.suspend(() => optionsFromEnv), layerHttpClient)),
+  EgressPolicy.layerFromEnv
+)
+
+/** A variable of the environment that can't be used; its value isn't repeated. */
+export class InvalidEgressSettings extends Schema.TaggedError<InvalidEgressSettings>()("InvalidEgressSettings", {
+  /** The variable. */
+  path: Schema.String,
+  problem: Schema.String
+}) {
+  override get message(): string {
+    return `${this.path}: ${this.problem}`
+  }
+}
+
+/** The process has the verification of certificates switched off, for everything in it; nothing is sent so. */
+export class TlsVerificationOff extends Schema.TaggedError<TlsVerificationOff>()("TlsVerificationOff", {}) {
+  readonly variable = "NODE_TLS_REJECT_UNAUTHORIZED"
+  readonly problem =
+    "is 0, which switches off the verification of certificates; unset it, and trust a private authority with WEBHOOKS_CA_FILE"
+
+  override get message(): string {
+    return `${this.variable}: ${this.problem}`
+  }
+}
+
+// --- internal
+
+const bounds = {
+  pipelining: 1,
+  maxHeaderSize: 16_384,
+  // Whatever a receiver's `Keep-Alive: timeout=…` asks for.
+  keepAliveMaxTimeout: 30_000
+}
+
+const maxCaBytes = 1_048_576
+
+const readCa = (path: string): Effect.Effect<string, InvalidEgressSettings, FileSystem.FileSystem> =>
+  Effect.flatMap(FileSystem.FileSystem, (fs) =>
+    fs.stat(path).pipe(
+      Effect.filterOrFail(({ size, type }) => type === "File" && size <= maxCaBytes, () => undefined),
+      Effect.zipRight(fs.readFileString(path)),
+      Effect.mapError(() =>
+        new InvalidEgressSettings({
+          path: "WEBHOOKS_CA_FILE",
+          problem: "names no file that can be read (PEM, at most 1 MiB)"
+        })
+      ),
+      Effect.filterOrFail(
+        Connecting.isCertificate,
+        () =>
+          new InvalidEgressSettings({
+            path: "WEBHOOKS_CA_FILE",
+            problem: "names a file without a certificate in PEM form"
+          })
+      )
+    ))
+
+const readProxy = (
+  text: Redacted.Redacted<string>
+): Effect.Effect<Redacted.Redacted<string>, InvalidEgressSettings> => {
+  const written = Redacted.value(text).trim()
+  const url = URL.canParse(written) ? new URL(written) : undefined
+  return (url?.protocol === "http:" || url?.protocol === "https:") && url.pathname === "/" && url.search === "" &&
+      url.hash === ""
+    ? Effect.succeed(Redacted.make(written))
+    : Effect.fail(
+      new InvalidEgressSettings({
+        path: "WEBHOOKS_PROXY",
+        problem: "is not the URL of a proxy; write http://HOST:PORT"
+      })
+    )
+}
+
+const variable = <A>(config: Config.Config<A>): Effect.Effect<A | undefined> =>
+  Effect.map(Effect.orElseSucceed(Config.option(config), () => Option.none<A>()), Option.getOrUndefined)
+
+const optionsFromEnv: Effect.Effect<Options, InvalidEgressSettings, FileSystem.FileSystem> = Effect.gen(function*() {
+  const file = yield* variable(Config.nonEmptyString("WEBHOOKS_CA_FILE"))
+  // Not `variable`: where it can't be read, nothing must be sent past the proxy. Nor `Config.redacted`, which would hide why.
+  const proxy = yield* Config.option(Config.map(Config.nonEmptyString("WEBHOOKS_PROXY"), Redacted.make)).pipe(
+    Effect.mapBoth({
+      onFailure: (error) =>
+        ConfigError.isInvalidData(error)
+          ? new InvalidEgressSettings({ path: error.path.join("."), problem: error.message })
+          : new InvalidEgressSettings({ path: "WEBHOOKS_PROXY", problem: "can't be read" }),
+      onSuccess: Option.getOrUndefined
+    })
+  )
+  return {
+    ca: file === undefined ? undefined : yield* readCa(file),
+    proxy: proxy === undefined ? undefined : yield* readProxy(proxy)
+  }
+})

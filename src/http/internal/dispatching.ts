@@ -1,0 +1,148 @@
+/**
+ * undici's pool, and three things of its clients mended. One whose exchange is aborted connects once more, for nothing, and keeps that connection for ever
+ * (nodejs/undici#5845); one that is still connecting when its request is aborted goes on with it (#386); and it doesn't say whether a connection broke that had been
+ * kept from an earlier request.
+ */
+import * as Undici from "@effect/platform-node/Undici"
+import * as Data from "effect/Data"
+import type * as net from "node:net"
+
+/** A pool of connections to one origin: an agent's `factory`. `connect` of its options is told by `signal` when nobody waits for it any more. */
+export const makePool = (origin: string | URL, options: object): Undici.Dispatcher =>
+  new Undici.Pool(origin, { ...options, factory: (origin, options) => new Client(origin, options as Settings) })
+
+/**
+ * A kept connection turned out to be closed when a request was written to it, and not a byte of an answer came. The peer most likely never
+ * saw the request; certain it is not.
+ */
+export class StaleConnection extends Data.TaggedError("StaleConnection")<{ readonly cause: Error }> {}
+
+/** What is asked of a connector. */
+export interface ConnectOptions extends Undici.buildConnector.Options {
+  readonly signal?: AbortSignal | undefined
+}
+
+// --- internal
+
+interface Settings extends Undici.Client.Options {
+  readonly connect: Undici.buildConnector.connector
+}
+
+/** The request was given up. Not one of undici's "informational" errors: those make it connect again. */
+class Abandoned extends Data.TaggedError("Abandoned") {
+  readonly code = "UND_ERR_ABORTED"
+}
+
+/** The connection of a client: a pool gives each one request at a time. */
+class Line {
+  socket: net.Socket | undefined
+  /** Answers that came to their end on this socket. */
+  answers = 0
+  /** Ends the connecting, while there is any. */
+  abandon: (() => void) | undefined
+  private readonly connector: Undici.buildConnector.connector
+
+  constructor(connector: Undici.buildConnector.connector) {
+    this.connector = connector
+  }
+
+  readonly connect: Undici.buildConnector.connector = (options, callback) => {
+    const controller = new AbortController()
+    const finish: Undici.buildConnector.Callback = (...result) => {
+      if (controller.signal.aborted) {
+        result[1]?.destroy()
+        return
+      }
+      this.abandon = undefined
+      this.socket = result[1] ?? undefined
+      this.answers = 0
+      callback(...result)
+    }
+    this.abandon = () => {
+      finish(new Abandoned(), null)
+      controller.abort()
+    }
+    const request: ConnectOptions = { ...options, signal: controller.signal }
+    this.connector(request, finish)
+  }
+}
+
+class Client extends Undici.Client {
+  private readonly line: Line
+
+  constructor(origin: URL, options: Settings) {
+    const line = new Line(options.connect)
+    super(origin, { ...options, connect: line.connect })
+    this.line = line
+  }
+
+  override dispatch(options: Undici.Dispatcher.DispatchOptions, handler: Undici.Dispatcher.DispatchHandler): boolean {
+    const signal: unknown = Reflect.get(options, "signal")
+    return super.dispatch(options, new Exchange(this.line, handler, signal instanceof AbortSignal ? signal : undefined))
+  }
+}
+
+/** One request and its answer. Agents hand clients handlers of this older form, whatever they were given themselves. */
+class Exchange implements Undici.Dispatcher.DispatchHandler {
+  private readonly line: Line
+  private readonly handler: Undici.Dispatcher.DispatchHandler
+  private readonly signal: AbortSignal | undefined
+  private state: "waiting" | "starting" | "sent" | "answered" | "over" = "waiting"
+  private reason: Error | undefined
+
+  constructor(line: Line, handler: Undici.Dispatcher.DispatchHandler, signal: AbortSignal | undefined) {
+    this.line = line
+    this.handler = handler
+    this.signal = signal
+    signal?.addEventListener("abort", this.aborted)
+  }
+
+  onConnect(abort: (reason?: Error) => void): void {
+    this.signal?.removeEventListener("abort", this.aborted)
+    this.state = "starting"
+    this.handler.onConnect?.((reason) => {
+      if (this.state === "over") return
+      // Nothing has been written yet: undici drops the request.
+      if (this.state === "starting") return abort(reason)
+      this.reason = reason
+      this.line.socket?.destroy(new Abandoned())
+    })
+    if (this.state === "starting") this.state = "sent"
+  }
+
+  onResponseStarted(): void {
+    if (this.state === "sent") this.state = "answered"
+    this.handler.onResponseStarted?.()
+  }
+
+  onUpgrade(...upgrade: Parameters<NonNullable<Undici.Dispatcher.DispatchHandler["onUpgrade"]>>): void {
+    this.handler.onUpgrade?.(...upgrade)
+  }
+
+  onHeaders(...head: Parameters<NonNullable<Undici.Dispatcher.DispatchHandler["onHeaders"]>>): boolean {
+    return this.handler.onHeaders?.(...head) ?? true
+  }
+
+  onData(chunk: Buffer): boolean {
+    return this.handler.onData?.(chunk) ?? true
+  }
+
+  onComplete(trailers: Array<string> | null): void {
+    this.state = "over"
+    this.line.answers++
+    this.handler.onComplete?.(trailers)
+  }
+
+  onError(error: Error): void {
+    const isStale = this.state === "sent" && this.line.answers > 0 && broken.has(Reflect.get(error, "code"))
+    this.state = "over"
+    this.signal?.removeEventListener("abort", this.aborted)
+    this.handler.onError?.(this.reason ?? (isStale ? new StaleConnection({ cause: error }) : error))
+  }
+
+  private readonly aborted = (): void => {
+    this.line.abandon?.()
+  }
+}
+
+const broken: ReadonlySet<unknown> = new Set(["ECONNRESET", "EPIPE", "UND_ERR_SOCKET"])

@@ -1,0 +1,13 @@
+/** All hostile receivers. */
+import * as bodies from "./bodies.js"
+import * as connections from "./connections.js"
+import * as heads from "./heads.js"
+import * as names from "./names.js"
+import type { HostilePeer } from "./peer.js"
+
+export const table: ReadonlyArray<HostilePeer> = [
+  ...connections.peers,
+  ...heads.peers,
+  ...bodies.peers,
+  ...names.peers
+]
