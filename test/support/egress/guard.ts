@@ -2,7 +2,7 @@
  * Run in a network of its own where the machine allows one: sentinels on every forbidden address that can be bound, a name server whose names stand for them, and
  * the command line that is to leave them alone. Prints one object: where it listened, what was heard, and how the deliveries ended.
  */
-import { execFileSync, spawn } from "node:child_process"
+import { execFileSync, spawn, spawnSync } from "node:child_process"
 import { mkdtempSync, rmSync } from "node:fs"
 import * as net from "node:net"
 import { tmpdir } from "node:os"
@@ -40,17 +40,10 @@ const addresses = [
 const prepare = (): void => {
   execFileSync("ip", ["link", "set", "lo", "up"])
   for (const address of addresses) {
-    const own = address.startsWith("127.") || address === "::1"
-    if (!own) {
-      execFileSync("ip", [
-        "addr",
-        "add",
-        `${address}/${address.includes(":") ? 128 : 32}`,
-        "dev",
-        "lo",
-        ...(address.includes(":") ? ["nodad"] : [])
-      ])
-    }
+    if (address.startsWith("127.") || address === "::1") continue
+    const range = address.includes(":") ? [`${address}/128`, "dev", "lo", "nodad"] : [`${address}/32`, "dev", "lo"]
+    // Where there is no IPv6, it can't be reached either.
+    spawnSync("ip", ["addr", "add", ...range])
   }
 }
 
