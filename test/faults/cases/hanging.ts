@@ -1,6 +1,5 @@
 /** Among fifty endpoints one never answers and the names of four never resolve: the others get all that is theirs, meanwhile. */
-import { execFileSync } from "node:child_process"
-import { join } from "node:path"
+import { start as startNameServer } from "../../support/dns.js"
 import { type Case, expect, numbered } from "../trial.js"
 import { until } from "../waiting.js"
 
@@ -16,10 +15,12 @@ export const cases: ReadonlyArray<Case> = [{
     const healthy = Array.from({ length: 45 }, (_, index) => `e${index + 1}`)
     trial.configure({ hang: { timeout: "10m" }, ...deaf, ...Object.fromEntries(healthy.map((id) => [id, {}])) })
     await trial.migrate()
-    const pipe = join(trial.folder, "pipe")
-    execFileSync("mkfifo", [pipe])
+    const names = await startNameServer(() => "silent")
+    trial.onEnd(names.stop)
     trial.receiver.answer(({ endpoint }) => endpoint === "hang" ? "hold" : 204)
-    const worker = trial.worker("w1", { DEAF_PIPE: pipe, WEBHOOKS_LEASE: "30s" }, ["deaf-names.mjs"])
+    const worker = trial.worker("w1", { TEST_NAME_SERVER: names.address, WEBHOOKS_LEASE: "30s" }, [
+      "../../support/egress/resolver.mjs"
+    ])
     await trial.enqueue(numbered(events))
     const arrived = () => healthy.reduce((sum, id) => sum + trial.receiver.to(id).length, 0)
     await until(
@@ -27,7 +28,7 @@ export const cases: ReadonlyArray<Case> = [{
       () => arrived() >= healthy.length * events,
       60
     )
-    const lookups = new Set(worker.err().match(/deaf: \S+/g)).size
+    const lookups = new Set(names.questions().map((question) => question.split(" ")[1])).size
     const held = trial.receiver.open().length
     expect(held > 0 && trial.receiver.to("hang").length === held, `${held} requests are held by the one that hangs`)
     expect(lookups === 4, `${lookups} of four names were looked up`)
