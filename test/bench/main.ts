@@ -1,57 +1,71 @@
 /**
- * `npm run bench`: `--json` prints a line for each figure, `--only NAME` runs one benchmark, `--rounds N` and `--count N` set its length.
+ * `npm run bench`: measures what the library costs, each figure as a ratio to a bare reference of the same run. `--only NAME` runs one benchmark, `--json` prints a line a
+ * figure, `--list` the names. Refuses to run where what is measured is not what is committed, unless `--dirty` says that this is known.
  */
-import { spawn } from "node:child_process"
-import { once } from "node:events"
-import { createInterface } from "node:readline"
-import { fileURLToPath } from "node:url"
+import { execFileSync } from "node:child_process"
 import { parseArgs } from "node:util"
-import { contenders } from "./direct.js"
-import { type Figure, measure } from "./measure.js"
+import { direct } from "./direct.js"
+import { type Benchmark, meets, row } from "./figures.js"
+import { targets } from "./targets.js"
+
+const benchmarks: ReadonlyArray<Benchmark> = [direct]
 
 const { values } = parseArgs({
   options: {
+    dirty: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
-    only: { type: "string" },
-    rounds: { type: "string", default: "5" },
-    count: { type: "string", default: "5000" }
+    list: { type: "boolean", default: false },
+    only: { type: "string", multiple: true, default: [] }
   }
 })
 
-const benchmarks: Record<string, (url: string) => Promise<ReadonlyArray<Figure>>> = {
-  direct: (url) => measure("direct", contenders(url), { rounds: Number(values.rounds), count: Number(values.count) })
+const stop = (code: number, text: string): never => {
+  process.stderr.write(`bench: ${text}\n`)
+  process.exit(code)
 }
 
-const names = Object.keys(benchmarks)
-if (values.only !== undefined && !names.includes(values.only)) {
-  process.stderr.write(`bench: no benchmark "${values.only}"; there are: ${names.join(", ")}\n`)
-  process.exit(2)
+const names = benchmarks.map(({ name }) => name)
+const unknown = values.only.find((name) => !names.includes(name))
+if (unknown !== undefined) stop(2, `no benchmark "${unknown}"; there are: ${names.join(", ")}`)
+if (values.list) {
+  process.stdout.write(names.map((name) => `${name}\n`).join(""))
+  process.exit(0)
 }
 
-// The benchmark itself may run through a loader, and so must the receiver.
-const receiver = spawn(process.execPath, [
-  ...process.execArgv,
-  fileURLToPath(new URL("./receiver.ts", import.meta.url))
-], {
-  stdio: ["ignore", "pipe", "inherit", "ipc"]
-})
-const [port] = (await once(createInterface(receiver.stdout!), "line")) as [string]
-const url = `http://127.0.0.1:${port}/`
-
-if (!values.json) {
-  process.stdout.write(
-    "layers active: correlation id, deadline, retry, budget, breaker, slots, attempt timeout, signatures (both forms), metrics\n"
-  )
+/** The commit that is measured. */
+const commit = (() => {
+  const git = (...args: ReadonlyArray<string>) => execFileSync("git", args, { encoding: "utf8" }).trim()
+  try {
+    return {
+      id: git("rev-parse", "--short", "HEAD"),
+      changed: git("status", "--porcelain", "--", "src", "package-lock.json")
+    }
+  } catch {
+    return undefined
+  }
+})()
+if (commit !== undefined && commit.changed !== "" && !values.dirty) {
+  stop(1, "src has changes that are not committed: figures would belong to no commit. Commit, or say --dirty")
 }
-for (const name of names.filter((name) => values.only === undefined || values.only === name)) {
-  for (const figure of await benchmarks[name]!(url)) {
-    process.stdout.write(
-      values.json
-        ? `${JSON.stringify(figure)}\n`
-        : `${figure.name.padEnd(26)} ${figure.value.toFixed(1).padStart(10)} ${figure.unit.padEnd(16)} ${
-          figure.ratio.toFixed(2).padStart(6)
-        } × ${figure.reference} (${figure.spread.map((ratio) => ratio.toFixed(2)).join(" to ")})\n`
-    )
+
+const say = (text: string): void => {
+  if (!values.json) process.stdout.write(`${text}\n`)
+}
+
+say(
+  `effect-webhooks ${
+    commit === undefined ? "" : `at ${commit.id}${commit.changed === "" ? "" : " with changes"}, `
+  }Node.js ${process.versions.node}`
+)
+const missed: Array<string> = []
+for (const { about, layers, name, run } of benchmarks) {
+  if (values.only.length > 0 && !values.only.includes(name)) continue
+  say(`\n${name}: ${about}`)
+  say(`  active: ${layers.join(", ")}`)
+  for await (const figure of run((text) => say(`  ${text}`))) {
+    const target = targets[figure.name]
+    if (meets(figure, target) === false) missed.push(figure.name)
+    process.stdout.write(values.json ? `${JSON.stringify(figure)}\n` : `${row(figure, target)}\n`)
   }
 }
-receiver.disconnect()
+say(missed.length === 0 ? "\nall targets met" : `\ntargets missed: ${missed.join(", ")}`)
