@@ -22,21 +22,12 @@ import * as RetryBudget from "../RetryBudget.js"
 import * as RetryPolicy from "../RetryPolicy.js"
 import * as Answers from "./answers.js"
 import { BoundedKeys } from "./BoundedKeys.js"
-import {
-  apart,
-  type Call,
-  currentKey,
-  currentSingle,
-  deadlineExceeded,
-  exchange,
-  type Read,
-  readHead,
-  readWhole
-} from "./exchange.js"
+import { apart, type Call, currentKey, currentSingle, deadlineExceeded, exchange } from "./exchange.js"
 import type { ExecuteHeadOptions, Head, Options } from "./model.js"
 import { monotonicNow } from "./monotonic.js"
 import * as Retrying from "./retrying.js"
 import * as Slots from "./slots.js"
+import * as Transport from "./transport.js"
 
 export { apart, currentKey, currentSingle } from "./exchange.js"
 
@@ -68,7 +59,7 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
   const ownTimeout = Duration.decode(options.attemptTimeout ?? defaults.attemptTimeout)
   const deadline = Duration.min(Duration.decode(options.deadline ?? defaults.deadline), DurationText.longest)
   const exchanges = {
-    inner,
+    transport: Transport.of(inner),
     correlationHeader: (options.correlationHeader ?? defaults.correlationHeader).toLowerCase()
   }
   const maxKeys = options.maxKeys ?? defaults.maxKeys
@@ -82,7 +73,7 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
 
   const run = <E, R>(
     request: Effect.Effect<HttpClientRequest.HttpClientRequest, E, R>,
-    read: Read,
+    whole: number | undefined,
     settings: Partial<ExecuteHeadOptions>
   ): Effect.Effect<Answers.Answer, E | Errors.ResilientHttpClientError, R> =>
     Effect.withFiberRuntime<Answers.Answer, E | Errors.ResilientHttpClientError, R>((fiber) => {
@@ -90,7 +81,7 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
       const policy = Option.isSome(single)
         ? RetryPolicy.none
         : Option.getOrElse(fiber.getFiberRef(RetryPolicy.currentRetryPolicy), () => ownPolicy)
-      const key = Option.getOrUndefined(fiber.getFiberRef(currentKey)) ??
+      const key = settings.key ?? Option.getOrUndefined(fiber.getFiberRef(currentKey)) ??
         (settings.url === undefined ? undefined : Errors.originOf(settings.url))
       return Effect.flatMap(CorrelationId.currentOrGenerate, (correlationId) =>
         Effect.flatMap(monotonicNow, (now) => {
@@ -108,10 +99,11 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
             attempts: 0,
             request: undefined,
             answer: undefined,
-            response: undefined,
             startedAt: now,
             cutShort: false,
-            onHead: settings.onHead
+            onHead: settings.onHead,
+            whole,
+            prompt: settings.prompt === true
           }
           return Retrying.run<
             Answers.Answer,
@@ -119,7 +111,7 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
             Errors.RetryBudgetExhausted,
             R
           >(policy, call.deadlineAt, {
-            attempt: () => attempt(call, key, request, read, settings),
+            attempt: () => attempt(call, key, request, settings),
             judgeAnswer: Answers.judgeAnswer,
             judgeFailure: (error) => Answers.judgeFailure(error, call.request),
             grant: (last) => grant(call, last),
@@ -132,7 +124,6 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
     call: Call,
     key: string | undefined,
     request: Effect.Effect<HttpClientRequest.HttpClientRequest, E, R>,
-    read: Read,
     { concurrency, onAttempt }: Partial<ExecuteHeadOptions>
   ): Effect.Effect<Answers.Answer, E | Errors.ResilientHttpClientError, R> =>
     Effect.suspend(() => {
@@ -142,11 +133,11 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
       const attempted = Effect.locally(
         // Where the key is known, the request is made (and signed) only once its slot is free.
         key !== undefined
-          ? guard(call, key, concurrency, exchange(exchanges, call, read, request))
+          ? guard(call, key, concurrency, exchange(exchanges, call, request))
           : Effect.flatMap(
             withinDeadline(call, request),
             (made) =>
-              guard(call, Errors.originOf(made.url), concurrency, exchange(exchanges, call, read, Effect.succeed(made)))
+              guard(call, Errors.originOf(made.url), concurrency, exchange(exchanges, call, Effect.succeed(made)))
           ),
         currentAttempt,
         call.earlier + before + 1
@@ -216,14 +207,14 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
 
   return {
     buffered: (request) =>
-      Effect.flatMap(run(request, readWhole, {}), (answer) => {
+      Effect.flatMap(run(request, defaults.maxResponseBytes, {}), (answer) => {
         const response = Answers.isOk(answer) ? Errors.toResponse(answer.request, answer) : undefined
         return response !== undefined
           ? Effect.succeed({ response, attempts: answer.attempts })
           : Effect.fail(Errors.responseError(answer.request, answer, answer.attempts))
       }),
     head: (request, options) =>
-      Effect.map(run(request, readHead, options), ({ attempts, body, complete, headers, status }) => ({
+      Effect.map(run(request, undefined, options), ({ attempts, body, complete, headers, status }) => ({
         status,
         headers,
         body,
