@@ -4,6 +4,7 @@
 import type * as HttpClient from "@effect/platform/HttpClient"
 import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
+import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -240,24 +241,26 @@ const told = <E, R>(
   before: number,
   onAttempt: NonNullable<ExecuteHeadOptions["onAttempt"]>
 ): Effect.Effect<Answers.Answer, E | Errors.ResilientHttpClientError, R> => {
-  let done = false
   const tell = (exit: Exit.Exit<Answers.Answer, E | Errors.ResilientHttpClientError>): Effect.Effect<void> =>
-    Effect.suspend(() => {
-      if (done || call.attempts === before) return Effect.void
-      done = true
-      return Effect.flatMap(
+    call.attempts === before
+      ? Effect.void
+      : Effect.flatMap(
         monotonicNow,
         (now) => apart(onAttempt({ attempt: call.earlier + call.attempts, duration: now - call.startedAt, exit }))
       )
+  return Effect.uninterruptibleMask((restore) =>
+    Effect.matchCauseEffect(restore(attempt), {
+      onFailure: (cause) =>
+        Effect.zipRight(
+          Cause.isInterrupted(cause)
+            ? Effect.forkDaemon(
+              Effect.interruptible(tell(call.answer === undefined ? interruption : Exit.succeed(call.answer)))
+            )
+            : restore(tell(Exit.failCause(cause))),
+          Effect.failCause(cause)
+        ),
+      onSuccess: (answer) => Effect.as(restore(tell(Exit.succeed(answer))), answer)
     })
-  return attempt.pipe(
-    Effect.onInterrupt(() =>
-      Effect.forkDaemon(
-        Effect.interruptible(tell(call.answer === undefined ? interruption : Exit.succeed(call.answer)))
-      )
-    ),
-    Effect.tapErrorCause((cause) => tell(Exit.failCause(cause))),
-    Effect.tap((answer) => tell(Exit.succeed(answer)))
   )
 }
 

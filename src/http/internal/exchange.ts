@@ -33,7 +33,11 @@ export const currentSingle: FiberRef.FiberRef<Option.Option<number>> = globalVal
 
 /** Runs what a caller hands in for a call: calls that it makes itself go by neither the key nor the single attempt of this one. */
 export const apart = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.locally(Effect.locally(effect, currentKey, Option.none()), currentSingle, Option.none())
+  Effect.withFiberRuntime((fiber) =>
+    Option.isNone(fiber.getFiberRef(currentKey)) && Option.isNone(fiber.getFiberRef(currentSingle))
+      ? effect
+      : Effect.locally(Effect.locally(effect, currentKey, Option.none()), currentSingle, Option.none())
+  )
 
 /** What is known of a call so far, and what bounds it. */
 export interface Call {
