@@ -9,6 +9,7 @@ import { globalValue } from "effect/GlobalValue"
 import * as HashMap from "effect/HashMap"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import { type Local, local, locallyAll } from "./Locally.js"
 import * as SecureRandom from "./SecureRandom.js"
 
 /**
@@ -46,14 +47,16 @@ export const withCorrelationId: {
     Effect.withFiberRuntime((fiber) =>
       Option.contains(fiber.getFiberRef(currentRef), id) ?
         effect :
-        Effect.flatMap(accept(id), (accepted) =>
-          effect.pipe(
-            Effect.locally(currentRef, Option.some(accepted)),
-            Effect.annotateLogs("correlationId", accepted),
-            Effect.annotateSpans("correlationId", accepted)
-          ))
+        Effect.flatMap(accept(id), (accepted) => locallyAll(effect, locals(accepted)))
     )
 )
+
+/** What `withCorrelationId` sets, for `locallyAll`; the id must be valid. */
+export const locals = (id: string): ReadonlyArray<Local> => [
+  local(currentRef, () => Option.some(id)),
+  local(FiberRef.currentLogAnnotations, annotate(id)),
+  local(FiberRef.currentTracerSpanAnnotations, annotate(id))
+]
 
 /**
  * What is run with this layer has the given correlation id (a fresh one if it is not valid), and so have its logs and spans. Provide
@@ -78,4 +81,7 @@ const currentRef: FiberRef.FiberRef<Option.Option<string>> = globalValue(
 )
 
 const annotated = (annotations: FiberRef.FiberRef<HashMap.HashMap<string, unknown>>, id: string) =>
-  Effect.locallyScopedWith(annotations, (all) => HashMap.set(all, "correlationId", id))
+  Effect.locallyScopedWith(annotations, annotate(id))
+
+const annotate = (id: string) => (annotations: HashMap.HashMap<string, unknown>) =>
+  HashMap.set(annotations, "correlationId", id)

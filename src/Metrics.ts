@@ -3,29 +3,28 @@
  * or an id).
  */
 import * as Effect from "effect/Effect"
+import * as FiberRef from "effect/FiberRef"
 import * as Metric from "effect/Metric"
 import * as MetricBoundaries from "effect/MetricBoundaries"
+import * as MetricKey from "effect/MetricKey"
+import * as MetricLabel from "effect/MetricLabel"
 
-/** Attempts made, by `outcome` (`delivered`, `failed`, `rejected`) and failure `class` (`none` when delivered). */
-export const attempts = Metric.counter("webhook_attempts_total", {
+const attemptsKey = MetricKey.counter("webhook_attempts_total", {
   description: "HTTP requests made for deliveries",
   incremental: true
 })
 
-/** Counts one attempt. */
-export const attempt = (outcome: string, failureClass: string): Effect.Effect<void> => {
-  const known = attemptsBy.get(failureClass)
-  if (known?.outcome === outcome) return known.counted
-  const counted = Metric.update(
-    attempts.pipe(Metric.tagged("outcome", outcome), Metric.tagged("class", failureClass)),
-    1
-  )
-  attemptsBy.set(failureClass, { outcome, counted })
-  return counted
-}
+/** Attempts made, by `outcome` (`delivered`, `failed`, `rejected`) and failure `class` (`none` when delivered). */
+export const attempts = Metric.fromMetricKey(attemptsKey)
 
-/** To tag a metric takes 20 µs, to update one that is tagged 1. A class of failure has one outcome, as a rule. */
-const attemptsBy = new Map<string, { readonly outcome: string; readonly counted: Effect.Effect<void> }>()
+/** Counts one attempt that took `duration` milliseconds. */
+export const attempt = (outcome: string, failureClass: string, duration: number): Effect.Effect<void> =>
+  Effect.withFiberRuntime((fiber) => {
+    const labels = fiber.getFiberRef(FiberRef.currentMetricLabels)
+    attemptsOf(outcome, failureClass).unsafeUpdate(1, labels)
+    attemptDuration.unsafeUpdate(duration, labels)
+    return Effect.void
+  })
 
 /** How long one attempt took. */
 export const attemptDuration = Metric.histogram(
@@ -38,6 +37,25 @@ export const attemptDuration = Metric.histogram(
 export const inFlight = Metric.gauge("webhook_deliveries_in_flight", {
   description: "Deliveries under way in this process"
 })
+
+/** Counts a delivery as under way while an effect runs. */
+export const whileInFlight = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.withFiberRuntime((fiber) => {
+      const labels = fiber.getFiberRef(FiberRef.currentMetricLabels)
+      inFlight.unsafeModify(1, labels)
+      return Effect.matchCauseEffect(restore(effect), {
+        onFailure: (cause) => {
+          inFlight.unsafeModify(-1, labels)
+          return Effect.failCause(cause)
+        },
+        onSuccess: (result) => {
+          inFlight.unsafeModify(-1, labels)
+          return Effect.succeed(result)
+        }
+      })
+    })
+  )
 
 /** Circuit breakers that are not closed, by `state` (`Open`, `HalfOpen`, `Isolated`). */
 export const breakers = Metric.gauge("webhook_breakers", {
@@ -129,6 +147,23 @@ export const settleLag = Metric.histogram(
 )
 
 // --- internal
+
+/** The counter of each outcome and class: its labels are part of its key, which `Metric.tagged` would make (and hash) anew at every update. */
+const attemptsBy = new Map<string, Metric.Metric.Counter<number>>()
+
+const attemptsOf = (outcome: string, failureClass: string): Metric.Metric.Counter<number> => {
+  const by = `${outcome} ${failureClass}`
+  const known = attemptsBy.get(by)
+  if (known !== undefined) return known
+  const made = Metric.fromMetricKey(
+    MetricKey.taggedWithLabels(attemptsKey, [
+      MetricLabel.make("outcome", outcome),
+      MetricLabel.make("class", failureClass)
+    ])
+  )
+  attemptsBy.set(by, made)
+  return made
+}
 
 const moveBreaker = (state: string, change: number): Effect.Effect<void> =>
   state === "Closed" ? Effect.void : Metric.modify(Metric.tagged(breakers, "state", state), change)

@@ -70,35 +70,38 @@ export const toMessage = (
   formats: Iterable<Format>,
   options: MessageOptions = {}
 ): Effect.Effect<Message, InvalidEvent | PayloadTooLarge | UnserializableEvent> =>
-  Effect.gen(function*() {
-    const event = isWebhookEvent(given) ? given : yield* make(given)
+  Effect.flatMap(isWebhookEvent(given) ? Effect.succeed(given) : make(given), (event) => {
     const limit = options.maxBytes ?? defaults.maxPayloadBytes
     const source = options.source ?? defaultSource
     if (!sourcePattern.test(source)) {
-      return yield* new UnserializableEvent({
-        path: "source",
-        problem: "must be a URI reference, ASCII without spaces"
-      })
+      return Effect.fail(
+        new UnserializableEvent({ path: "source", problem: "must be a URI reference, ASCII without spaces" })
+      )
     }
-    const data = yield* copyData(event, limit)
-    const id = event.id ?? `msg_${yield* alphanumeric(24)}`
-    const encoded = new Map<Format, Encoded>()
-    for (const format of new Set(formats)) {
-      const bytes = encoder.encode(documents[format](event, id, data, source))
-      if (bytes.length > limit) {
-        return yield* new PayloadTooLarge({ eventType: event.type, format, bytes: bytes.length, limit })
+    const data = copyData(event, limit)
+    if (Either.isLeft(data)) return Effect.fail(data.left)
+    const made = event.id === undefined
+      ? Effect.map(alphanumeric(24), (text) => `msg_${text}`)
+      : Effect.succeed(event.id)
+    return Effect.flatMap(made, (id) => {
+      const encoded = new Map<Format, Encoded>()
+      for (const format of new Set(formats)) {
+        const bytes = encoder.encode(documents[format](event, id, data.right, source))
+        if (bytes.length > limit) {
+          return Effect.fail(new PayloadTooLarge({ eventType: event.type, format, bytes: bytes.length, limit }))
+        }
+        encoded.set(format, { bytes, contentType: contentTypes[format] })
       }
-      encoded.set(format, { bytes, contentType: contentTypes[format] })
-    }
-    return {
-      id,
-      eventType: event.type,
-      tenant: event.tenant,
-      aggregateId: event.aggregateId,
-      occurredAt: event.occurredAt,
-      correlationId: yield* correlationId(event),
-      encoded
-    }
+      return Effect.map(correlationId(event), (correlationId) => ({
+        id,
+        eventType: event.type,
+        tenant: event.tenant,
+        aggregateId: event.aggregateId,
+        occurredAt: event.occurredAt,
+        correlationId,
+        encoded
+      }))
+    })
   })
 
 /**

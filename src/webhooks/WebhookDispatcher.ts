@@ -6,15 +6,17 @@ import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as FiberRef from "effect/FiberRef"
 import * as Layer from "effect/Layer"
-import * as Metric from "effect/Metric"
 import type * as PubSub from "effect/PubSub"
 import * as Ref from "effect/Ref"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as Tracer from "effect/Tracer"
 import * as CorrelationId from "../CorrelationId.js"
 import { defaults } from "../Defaults.js"
 import * as Client from "../http/ResilientHttpClient.js"
+import { local, locallyAll } from "../Locally.js"
 import * as Metrics from "../Metrics.js"
 import type { Endpoint } from "./Endpoint.js"
 import * as Endpoints from "./Endpoints.js"
@@ -106,30 +108,28 @@ export const make = (
         ))
 
     const deliver = (message: Message.Message, endpoint: Endpoint): Effect.Effect<WebhookSender.DeliveryReport> =>
-      Effect.acquireUseRelease(
-        Metric.modify(Metrics.inFlight, 1),
-        () => sender.send(message, endpoint),
-        () => Metric.modify(Metrics.inFlight, -1)
-      )
+      Metrics.whileInFlight(sender.send(message, endpoint))
 
-    const run = ({ begun, message, wanting }: Prepared): Effect.Effect<DispatchReport> =>
-      Effect.forEach(wanting, (endpoint) => {
+    const run = ({ begun, message, wanting }: Prepared): Effect.Effect<DispatchReport> => {
+      const { correlationId, eventType, id: messageId } = message
+      const deliveries = Effect.forEach(wanting, (endpoint) => {
         begun.add(endpoint)
         return deliver(message, endpoint)
         // Where there is but one, a fiber of its own would only cost its 10 µs.
-      }, { concurrency: wanting.length === 1 ? 1 : concurrency }).pipe(
-        Effect.withSpan("WebhookDispatcher.dispatch", {
-          captureStackTrace: false,
-          attributes: { messageId: message.id, eventType: message.eventType, endpoints: wanting.length }
-        }),
-        Effect.map((deliveries) => ({
-          messageId: message.id,
-          eventType: message.eventType,
-          correlationId: message.correlationId,
-          deliveries
-        })),
-        CorrelationId.withCorrelationId(message.correlationId)
-      )
+      }, { concurrency: wanting.length === 1 ? 1 : concurrency })
+      return Effect.useSpan("WebhookDispatcher.dispatch", {
+        captureStackTrace: false,
+        attributes: { messageId, eventType, correlationId, endpoints: wanting.length }
+      }, (span) =>
+        Effect.map(
+          // What `withSpan` and `withCorrelationId` set, in one step.
+          locallyAll(deliveries, [
+            ...CorrelationId.locals(correlationId),
+            local(FiberRef.currentContext, Context.add(Tracer.ParentSpan, span))
+          ]),
+          (deliveries) => ({ messageId, eventType, correlationId, deliveries })
+        ))
+    }
 
     const dispatchInBackground: WebhookDispatcher["Type"]["dispatchInBackground"] = (event, { whenFull } = {}) =>
       Effect.flatMap(prepare(event), (prepared) =>

@@ -12,10 +12,10 @@ import * as Exit from "effect/Exit"
 import * as FiberRef from "effect/FiberRef"
 import * as Layer from "effect/Layer"
 import * as LogLevel from "effect/LogLevel"
-import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as CorrelationId from "../CorrelationId.js"
+import { monotonic } from "../http/internal/deadlines.js"
 import { apart, currentSingle } from "../http/internal/exchange.js"
 import { monotonicNow } from "../http/internal/monotonic.js"
 import * as Client from "../http/ResilientHttpClient.js"
@@ -110,6 +110,7 @@ export const make = (options: Options = {}): Effect.Effect<WebhookSender["Type"]
             {
               url: endpoint.url,
               key: endpoint.id,
+              correlationId: message.correlationId,
               prompt: true,
               attemptTimeout: endpoint.timeout,
               concurrency: endpoint.maxConcurrency,
@@ -131,8 +132,9 @@ export const make = (options: Options = {}): Effect.Effect<WebhookSender["Type"]
                 signatures
               )
             ),
-            Effect.tap((report) => Effect.zipRight(log(report), shielded("onDelivery", report, options.onDelivery))),
-            CorrelationId.withCorrelationId(message.correlationId)
+            Effect.tap((report) =>
+              Effect.zipRight(log(report), shielded("onDelivery", report, message.correlationId, options.onDelivery))
+            )
           )
         })
       )
@@ -196,10 +198,10 @@ const report = (
   startedAt: number,
   signatures: ReadonlyArray<string>
 ): Effect.Effect<DeliveryReport> =>
-  Effect.map(Effect.zip(Clock.currentTimeMillis, monotonicNow), ([now, endedAt]) => {
-    const outcome = classify(exit, now)
+  Clock.clockWith((clock) => {
+    const outcome = classify(exit, clock.unsafeCurrentTimeMillis())
     const url = Client.safeUrl(endpoint.url)
-    return {
+    return Effect.succeed({
       messageId: message.id,
       eventType: message.eventType,
       endpointId: endpoint.id,
@@ -207,13 +209,13 @@ const report = (
       ...outcome,
       // Of what the egress policy blocked no request was made.
       attempts: outcome.class === "blocked" ? Math.max(0, attempts - 1) : attempts,
-      duration: endedAt - startedAt,
+      duration: monotonic(clock) - startedAt,
       correlationId: message.correlationId,
       error: outcome.outcome === "delivered" ? undefined : errorOf(exit, endpoint.id, url, attempts),
       excerpt: Exit.isSuccess(exit) && exit.value.body !== undefined
         ? Excerpt.make(exit.value.body, (length) => requestSecrets(endpoint, signatures, length))
         : undefined
-    }
+    })
   })
 
 const attempted = (
@@ -224,22 +226,23 @@ const attempted = (
 ): Effect.Effect<void> =>
   Effect.flatMap(Clock.currentTimeMillis, (now) => {
     const { class: failureClass, outcome, status } = classify(result.exit, now)
-    const counted = Effect.zipRight(
-      Metrics.attempt(outcome, failureClass ?? "none"),
-      Metric.update(Metrics.attemptDuration, result.duration)
-    )
     return Effect.zipRight(
-      counted,
-      shielded("onAttempt", {
-        messageId: message.id,
-        eventType: message.eventType,
-        endpointId: endpoint.id,
-        attempt: result.attempt,
-        outcome,
-        class: failureClass,
-        status,
-        duration: result.duration
-      }, onAttempt)
+      Metrics.attempt(outcome, failureClass ?? "none", result.duration),
+      shielded(
+        "onAttempt",
+        {
+          messageId: message.id,
+          eventType: message.eventType,
+          endpointId: endpoint.id,
+          attempt: result.attempt,
+          outcome,
+          class: failureClass,
+          status,
+          duration: result.duration
+        },
+        message.correlationId,
+        onAttempt
+      )
     )
   })
 
@@ -247,12 +250,14 @@ const attempted = (
 const shielded = <A>(
   hook: string,
   value: A,
+  correlationId: string,
   f: ((value: A) => Effect.Effect<void>) | undefined
 ): Effect.Effect<void> =>
   f === undefined ? Effect.void : apart(Effect.suspend(() => f(value))).pipe(
     Effect.interruptible,
     Effect.timeoutOption("10 seconds"),
     Effect.catchAllCause((cause) => Effect.annotateLogs(Effect.logError("webhook_hook_failed", cause), { hook })),
+    CorrelationId.withCorrelationId(correlationId),
     Effect.asVoid
   )
 

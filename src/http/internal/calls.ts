@@ -5,12 +5,11 @@ import type * as HttpClient from "@effect/platform/HttpClient"
 import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
-import * as FiberRef from "effect/FiberRef"
-import { globalValue } from "effect/GlobalValue"
 import * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
 import * as CorrelationId from "../../CorrelationId.js"
@@ -23,20 +22,17 @@ import * as RetryBudget from "../RetryBudget.js"
 import * as RetryPolicy from "../RetryPolicy.js"
 import * as Answers from "./answers.js"
 import { BoundedKeys } from "./BoundedKeys.js"
-import { apart, type Call, currentKey, currentSingle, deadlineExceeded, exchange } from "./exchange.js"
+import { currentAttempt } from "./currentAttempt.js"
+import * as Deadlines from "./deadlines.js"
+import { apart, type Call, currentKey, currentSingle, deadlineExceeded, exchange, numberOf } from "./exchange.js"
 import type { ExecuteHeadOptions, Head, Options } from "./model.js"
 import { monotonicNow } from "./monotonic.js"
 import * as Retrying from "./retrying.js"
 import * as Slots from "./slots.js"
 import * as Transport from "./transport.js"
 
+export { currentAttempt } from "./currentAttempt.js"
 export { apart, currentKey, currentSingle } from "./exchange.js"
-
-/** The number of the attempt under way, 0 outside one. */
-export const currentAttempt: FiberRef.FiberRef<number> = globalValue(
-  "effect-webhooks/ResilientHttpClient/currentAttempt",
-  () => FiberRef.unsafeMake(0, { join: (parent) => parent })
-)
 
 /** The two ways to call: with the whole body of a 2xx answer in memory, or as soon as the head is there. */
 export interface Calls {
@@ -84,8 +80,12 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
         : Option.getOrElse(fiber.getFiberRef(RetryPolicy.currentRetryPolicy), () => ownPolicy)
       const key = settings.key ?? Option.getOrUndefined(fiber.getFiberRef(currentKey)) ??
         (settings.url === undefined ? undefined : Errors.originOf(settings.url))
-      return Effect.flatMap(CorrelationId.currentOrGenerate, (correlationId) =>
-        Effect.flatMap(monotonicNow, (now) => {
+      const correlated = settings.correlationId === undefined
+        ? CorrelationId.currentOrGenerate
+        : CorrelationId.accept(settings.correlationId)
+      return Effect.flatMap(correlated, (correlationId) =>
+        Clock.clockWith((clock) => {
+          const now = Deadlines.monotonic(clock)
           const call: Call = {
             single: Option.isSome(single),
             earlier: Option.isSome(single) ? single.value - 1 : 0,
@@ -131,18 +131,13 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
       const before = call.attempts
       call.answer = undefined
       call.request = undefined
-      const attempted = Effect.locally(
-        // Where the key is known, the request is made (and signed) only once its slot is free.
-        key !== undefined
-          ? guard(call, key, concurrency, exchange(exchanges, call, request))
-          : Effect.flatMap(
-            withinDeadline(call, request),
-            (made) =>
-              guard(call, Errors.originOf(made.url), concurrency, exchange(exchanges, call, Effect.succeed(made)))
-          ),
-        currentAttempt,
-        call.earlier + before + 1
-      )
+      // Where the key is known, the request is made (and signed) only once its slot is free.
+      const attempted = key !== undefined
+        ? guard(call, key, concurrency, exchange(exchanges, call, request))
+        : Effect.flatMap(
+          Effect.locally(withinDeadline(call, request), currentAttempt, numberOf(call)),
+          (made) => guard(call, Errors.originOf(made.url), concurrency, exchange(exchanges, call, Effect.succeed(made)))
+        )
       return onAttempt === undefined ? attempted : told(attempted, call, before, onAttempt)
     })
 
@@ -178,11 +173,13 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
   }
 
   /** Counts the first request of a call. */
-  const spend = (key: string): Effect.Effect<void> =>
-    Effect.flatMap(monotonicNow, (now) => {
-      const spent = budgets.get(key)
-      return spent === undefined ? Effect.void : Ref.update(spent, (state) => RetryBudget.request(state, now))
+  const spend = (key: string): Effect.Effect<void> => {
+    const spent = budgets.get(key)
+    return spent === undefined ? Effect.void : Clock.clockWith((clock) => {
+      const now = Deadlines.monotonic(clock)
+      return Ref.update(spent, (state) => RetryBudget.request(state, now))
     })
+  }
 
   /** Asks for one retry. */
   const grant = (call: Call, last: unknown): Effect.Effect<void, Errors.RetryBudgetExhausted> =>
@@ -228,11 +225,13 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
 // --- internal
 
 const withinDeadline = <A, E, R>(call: Call, effect: Effect.Effect<A, E, R>) =>
-  Effect.flatMap(monotonicNow, (now) =>
-    Effect.timeoutFail(Effect.interruptible(effect), {
-      duration: Duration.millis(Math.max(0, call.deadlineAt - now)),
-      onTimeout: () => deadlineExceeded(call)
-    }))
+  Clock.clockWith((clock) =>
+    Deadlines.within(
+      effect,
+      Math.max(0, call.deadlineAt - Deadlines.monotonic(clock)),
+      () => deadlineExceeded(call)
+    )
+  )
 
 /** Tells how an attempt ended, if a request was made. What is told neither holds its slot nor goes by its key. */
 const told = <E, R>(

@@ -15,6 +15,7 @@ import { defaults } from "../../Defaults.js"
 import * as Errors from "../ResilientHttpClientError.js"
 import * as TransportFailure from "../TransportFailure.js"
 import type * as Answers from "./answers.js"
+import { currentAttempt } from "./currentAttempt.js"
 import * as Deadlines from "./deadlines.js"
 import type { ExecuteHeadOptions } from "./model.js"
 import type * as Transport from "./transport.js"
@@ -69,6 +70,9 @@ export interface Call {
   readonly prompt: boolean
 }
 
+/** The number of the attempt that is made next, or that is under way and has made no request yet. */
+export const numberOf = (call: Call): number => call.earlier + call.attempts + 1
+
 /** Why a call failed whose deadline has passed. */
 export const deadlineExceeded = (call: Call): Errors.DeadlineExceeded =>
   new Errors.DeadlineExceeded({
@@ -98,7 +102,7 @@ export const exchange = <E, R>(
         {
           kind: "client",
           captureStackTrace: false,
-          attributes: { "http.request.resend_count": call.earlier + call.attempts }
+          attributes: { "http.request.resend_count": numberOf(call) - 1 }
         },
         (span) =>
           // A span keeps the value that it ends with, and an answer may echo secrets: so it ends with none.
@@ -133,7 +137,9 @@ const answered = <E, R>(
           timeout: call.attemptTimeout
         })
         : deadlineExceeded(call)
-    const made = call.prompt ? request : Deadlines.within(apart(request), time, outOfTime)
+    const made = call.prompt
+      ? request
+      : Deadlines.within(Effect.locally(apart(request), currentAttempt, numberOf(call)), time, outOfTime)
     // Time runs out, and an attempt is interrupted, even where the caller can't be.
     return Effect.interruptible(
       Effect.flatMap(made, (made) => send(settings, call, made, span, clock, startedAt + time, outOfTime))
@@ -169,6 +175,8 @@ const send = (
     time: Math.max(0, until - Deadlines.monotonic(clock)),
     whole: call.whole,
     capture,
+    attempt: call.earlier + n,
+    correlationId,
     onHead: (status, headers) => {
       span.attribute("http.response.status_code", status)
       call.answer = { request, attempts: n, status, headers, body: noBytes, complete: false }

@@ -27,6 +27,8 @@ export interface ExecuteHeadOptions {
   readonly url: string
   /** The key of breaker, budget and slots, in place of that of `withKey`. */
   readonly key?: string | undefined
+  /** In place of the running fiber's correlation id. */
+  readonly correlationId?: string | undefined
   /** The request is made without waiting for anything, so that making it needs no time limit (which takes a fiber). */
   readonly prompt?: boolean | undefined
   /** In place of the client's attempt timeout. */

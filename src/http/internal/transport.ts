@@ -11,7 +11,9 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { constTrue } from "effect/Function"
 import * as Option from "effect/Option"
+import * as CorrelationId from "../../CorrelationId.js"
 import * as Body from "./body.js"
+import { currentAttempt } from "./currentAttempt.js"
 import * as Deadlines from "./deadlines.js"
 
 /** The bounds of one exchange; times in milliseconds, sizes in bytes. */
@@ -22,6 +24,9 @@ export interface Terms {
   readonly whole: number | undefined
   /** What is taken of a body that need not come whole: see `Body.capture`. */
   readonly capture: Body.Limits
+  /** What a client that isn't ours finds as `currentAttempt` and as its correlation id. */
+  readonly attempt: number
+  readonly correlationId: string
   /** Told of the complete head at once: whatever happens afterwards, it has been an answer. */
   readonly onHead: (status: number, headers: Headers.Headers) => void
 }
@@ -60,7 +65,7 @@ export const ofClient = (client: HttpClient.HttpClient): Transport => (request, 
       const until = Deadlines.monotonic(clock) + terms.time
       /** Whose body still waits to be read. */
       let unread: HttpClientResponse.HttpClientResponse | undefined
-      const answered = execute(client, request).pipe(
+      const answered = execute(client, request, terms).pipe(
         Effect.flatMap((response): Effect.Effect<Reply, Ended | HttpClientError.HttpClientError> => {
           unread = response
           if (terms.whole === undefined || !isOk(response.status)) {
@@ -102,11 +107,14 @@ const toReply = (response: HttpClientResponse.HttpClientResponse, body: Body.Bod
 
 const execute = (
   client: HttpClient.HttpClient,
-  request: HttpClientRequest.HttpClientRequest
+  request: HttpClientRequest.HttpClientRequest,
+  { attempt, correlationId }: Terms
 ): Effect.Effect<HttpClientResponse.HttpClientResponse, HttpClientError.HttpClientError> =>
   client.execute(request).pipe(
     // The client would put the whole URL and all headers into a span of its own, and its texts into the log of a fiber that fails.
     Effect.locally(HttpClient.currentTracerDisabledWhen, constTrue),
+    Effect.locally(currentAttempt, attempt),
+    CorrelationId.withCorrelationId(correlationId),
     Effect.withUnhandledErrorLogLevel(Option.none()),
     // A client that filters statuses by itself gives the answer inside an error.
     Effect.catchTag(
