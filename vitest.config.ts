@@ -8,7 +8,7 @@ const processes = [
 
 export default defineConfig({
   test: {
-    testTimeout: 30_000,
+    testTimeout: 60_000,
     globalSetup: ["test/support/globalSetup.ts"],
     // Threads start faster than processes. By default a machine of two processors gets one worker, and the command line's tests mostly wait for its processes.
     // The modules' tests share what they have loaded (`--no-isolate`): 47 s instead of 77 s. Hence as many threads at least as at most: Vitest would end idle
