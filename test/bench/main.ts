@@ -6,9 +6,10 @@ import { execFileSync } from "node:child_process"
 import { parseArgs } from "node:util"
 import { direct } from "./direct.js"
 import { type Benchmark, meets, row } from "./figures.js"
+import { outboxPostgres, outboxSqlite } from "./outbox.js"
 import { targets } from "./targets.js"
 
-const benchmarks: ReadonlyArray<Benchmark> = [direct]
+const benchmarks: ReadonlyArray<Benchmark> = [direct, outboxSqlite, outboxPostgres]
 
 const { values } = parseArgs({
   options: {
