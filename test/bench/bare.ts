@@ -14,6 +14,7 @@ export interface Encoded {
   readonly body: Buffer
 }
 
+/** A delivery that is to be sent, or was. */
 export interface Sent {
   readonly id: number | string
   readonly message: string
@@ -21,9 +22,11 @@ export interface Sent {
 }
 
 export interface Bare {
-  /** Stores events, each with one delivery, in one transaction; `first` is what the host stores with them. */
-  readonly insert: (events: ReadonlyArray<Encoded>, first?: string) => Promise<void>
+  /** Stores events, each with one delivery, in one transaction, and gives the deliveries' ids; `order` is what the host stores with them. */
+  readonly insert: (events: ReadonlyArray<Encoded>, order?: string) => Promise<ReadonlyArray<number | string>>
+  /** Up to `count` that are due, for a minute. */
   readonly claim: (count: number) => Promise<ReadonlyArray<Sent>>
+  /** Writes down that they were delivered: their states and attempts, in one transaction. */
   readonly settle: (batch: ReadonlyArray<Sent>) => Promise<void>
   readonly close: () => Promise<void>
 }
@@ -132,29 +135,30 @@ const openSqlite = (file: string): Bare => {
     statements.set(text, made)
     return made
   }
-  const together = (work: () => void) => {
+  const together = <A>(work: () => A): Promise<A> => {
     prepared("BEGIN IMMEDIATE").run()
-    work()
+    const made = work()
     prepared("COMMIT").run()
-    return Promise.resolve()
+    return Promise.resolve(made)
   }
   const list = (count: number, row: string) => Array.from({ length: count }, () => row).join(", ")
   return {
-    insert: (events, first) =>
+    insert: (events, order) =>
       together(() => {
         const now = Date.now()
         const occurredAt = new Date(now).toISOString()
-        if (first !== undefined) prepared("INSERT INTO orders (id) VALUES (?)").run(first)
+        if (order !== undefined) prepared("INSERT INTO orders (id) VALUES (?)").run(order)
         prepared(
           `INSERT INTO webhook_messages ${messageColumns} VALUES ${
             list(events.length, "(?, '', 'Bench', ?, 'bench', 1, ?, ?)")
           }`
         ).run(...events.flatMap(({ body, id }) => [id, occurredAt, now, body]))
-        prepared(
+        const stored = prepared(
           `INSERT INTO webhook_deliveries ${deliveryColumns} VALUES ${
             list(events.length, "(?, ?, 'Bench', 'event', 'pending', 'first', 0, ?)")
-          }`
-        ).run(...events.flatMap(({ endpointId, id }) => [id, endpointId, now]))
+          } RETURNING id`
+        ).all(...events.flatMap(({ endpointId, id }) => [id, endpointId, now]))
+        return (stored as Array<{ readonly id: number }>).map(({ id }) => id)
       }),
     claim: (count) => {
       const now = Date.now()
@@ -172,7 +176,7 @@ const openSqlite = (file: string): Bare => {
         const now = Date.now()
         const update = prepared(
           `UPDATE webhook_deliveries SET state = 'delivered', lane = 'retry', fence = NULL, attempts = attempts + 1,
-             last_status = 204, ended_at = ? WHERE id = ? AND fence = ?`
+             last_status = 204, ended_at = ? WHERE id = ? AND (fence = ? OR fence IS NULL)`
         )
         const insert = prepared(
           "INSERT INTO webhook_attempts (delivery_id, number, started_at, duration, outcome, status) VALUES (?, 1, ?, 1, 'delivered', 204)"
@@ -188,33 +192,35 @@ const openSqlite = (file: string): Bare => {
 
 const openPostgres = (url: string): Bare => {
   const pool = new pg.Pool({ connectionString: url, max: 10 })
-  const together = async (work: (client: pg.PoolClient) => Promise<unknown>) => {
+  const together = async <A>(work: (client: pg.PoolClient) => Promise<A>): Promise<A> => {
     const client = await pool.connect()
     await client.query("BEGIN")
-    await work(client)
+    const made = await work(client)
     await client.query("COMMIT")
     client.release()
+    return made
   }
   const list = (count: number, width: number, row: (from: number) => string) =>
     Array.from({ length: count }, (_, n) => row(n * width + 1)).join(", ")
   return {
-    insert: (events, first) =>
+    insert: (events, order) =>
       together(async (client) => {
         const now = Date.now()
         const occurredAt = new Date(now).toISOString()
-        if (first !== undefined) await client.query("INSERT INTO orders (id) VALUES ($1)", [first])
+        if (order !== undefined) await client.query("INSERT INTO orders (id) VALUES ($1)", [order])
         await client.query(
           `INSERT INTO webhook_messages ${messageColumns} VALUES ${
             list(events.length, 4, (at) => `($${at}, '', 'Bench', $${at + 1}, 'bench', 1, $${at + 2}, $${at + 3})`)
           }`,
           events.flatMap(({ body, id }) => [id, occurredAt, now, body])
         )
-        await client.query(
+        const { rows } = await client.query<{ readonly id: string }>(
           `INSERT INTO webhook_deliveries ${deliveryColumns} VALUES ${
             list(events.length, 3, (at) => `($${at}, $${at + 1}, 'Bench', 'event', 'pending', 'first', 0, $${at + 2})`)
-          }`,
+          } RETURNING id`,
           events.flatMap(({ endpointId, id }) => [id, endpointId, now])
         )
+        return rows.map(({ id }) => id)
       }),
     claim: async (count) => {
       const now = Date.now()
@@ -235,7 +241,7 @@ const openPostgres = (url: string): Bare => {
         const ids = batch.map(({ id }) => id)
         await client.query(
           `UPDATE webhook_deliveries SET state = 'delivered', lane = 'retry', fence = NULL, attempts = attempts + 1,
-             last_status = 204, ended_at = $1 WHERE id = ANY ($2::bigint[]) AND fence = $3`,
+             last_status = 204, ended_at = $1 WHERE id = ANY ($2::bigint[]) AND (fence = $3 OR fence IS NULL)`,
           [now, ids, fence]
         )
         await client.query(

@@ -1,6 +1,6 @@
 /** Worker processes, and what it takes them to deliver what is there. */
 import type { ChildProcess } from "node:child_process"
-import { message, program } from "./contending.js"
+import { end, message, program } from "./contending.js"
 import { fill, type Filling, pending } from "./databases.js"
 import type { DurableSetup } from "./durable.js"
 import type { Receiver } from "./receiving.js"
@@ -9,7 +9,7 @@ import type { Used } from "./worker.js"
 export interface Workers {
   readonly setup: DurableSetup
   readonly processes: ReadonlyArray<ChildProcess>
-  readonly close: () => void
+  readonly close: () => Promise<unknown>
 }
 
 /** Starts workers of one kind over one database. */
@@ -20,7 +20,7 @@ export const startWorkers = async (
 ): Promise<Workers> => {
   const processes = Array.from({ length: count }, () => program("./worker.ts", [name, JSON.stringify(setup)]))
   await Promise.all(processes.map((process) => message(process)))
-  return { setup, processes, close: () => processes.forEach((process) => process.disconnect()) }
+  return { setup, processes, close: () => Promise.all(processes.map(end)) }
 }
 
 /** What the workers have used since they started; the resident bytes of the largest. */

@@ -99,7 +99,7 @@ async function* run(dialect: Dialect, fleets: ReadonlyArray<number>) {
           )
         }
       } finally {
-        for (const side of sides) side.close()
+        await Promise.all(sides.map((side) => side.close()))
       }
     }
   } finally {
