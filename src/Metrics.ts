@@ -3,6 +3,7 @@
  * or an id).
  */
 import * as Effect from "effect/Effect"
+import * as FiberRef from "effect/FiberRef"
 import * as Metric from "effect/Metric"
 import * as MetricBoundaries from "effect/MetricBoundaries"
 
@@ -116,6 +117,12 @@ export const settleLag = Metric.histogram(
   MetricBoundaries.fromIterable([1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 5000]),
   "Time from the end of an attempt to its result being committed"
 )
+
+/** Takes the times of a batch, in milliseconds: together, since an update by itself took 4 µs a delivery. */
+export const settled = (lags: ReadonlyArray<number>): Effect.Effect<void> =>
+  Effect.map(FiberRef.get(FiberRef.currentMetricLabels), (labels) => {
+    for (const lag of lags) settleLag.unsafeUpdate(lag, labels)
+  })
 
 // --- internal
 
