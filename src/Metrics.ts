@@ -146,6 +146,12 @@ export const settleLag = Metric.histogram(
   "Time from the end of an attempt to its result being committed"
 )
 
+/** Takes the times of a batch, in milliseconds: together, since an update by itself took 4 µs a delivery. */
+export const settled = (lags: ReadonlyArray<number>): Effect.Effect<void> =>
+  Effect.map(FiberRef.get(FiberRef.currentMetricLabels), (labels) => {
+    for (const lag of lags) settleLag.unsafeUpdate(lag, labels)
+  })
+
 // --- internal
 
 /** The counter of each outcome and class: its labels are part of its key, which `Metric.tagged` would make (and hash) anew at every update. */

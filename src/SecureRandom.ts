@@ -6,13 +6,13 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
-import { randomBytes } from "node:crypto"
+import { randomFillSync } from "node:crypto"
 
 /**
  * The source of unpredictable bytes; `node:crypto` unless a program provides another.
  */
 export class SecureRandom extends Context.Reference<SecureRandom>()("effect-webhooks/SecureRandom", {
-  defaultValue: (): SecureRandomShape => ({ bytes: (length) => Effect.sync(() => fromPool(length)) })
+  defaultValue: (): SecureRandomShape => ({ bytes: (length) => Effect.sync(() => drawn(length)) })
 }) {}
 
 /** What a `SecureRandom` can do. */
@@ -55,18 +55,18 @@ export const layerTest = (seed: string): Layer.Layer<never> => {
 
 // --- internal
 
-/** A call of the operating system's generator takes 3 µs, whatever it gives: so it gives for many. What has been handed out isn't kept. */
-const poolBytes = 4096
-let pool: Buffer = Buffer.alloc(0)
-let used = 0
+/** Bytes drawn ahead, each given out once: a call of the generator takes 4.3 µs for an id's 48 bytes, and 6.2 µs for 4096. */
+const pool = new Uint8Array(4096)
+let used = pool.length
 
-const fromPool = (length: number): Uint8Array => {
-  if (length > poolBytes) return randomBytes(length)
+const drawn = (length: number): Uint8Array => {
+  if (length > pool.length) return randomFillSync(new Uint8Array(length))
   if (used + length > pool.length) {
-    pool = randomBytes(poolBytes)
+    randomFillSync(pool)
     used = 0
   }
-  const bytes = Uint8Array.prototype.slice.call(pool, used, used + length)
+  // A copy, and what it was copied from is erased: it is nobody else's.
+  const bytes = pool.slice(used, used + length)
   pool.fill(0, used, used + length)
   used += length
   return bytes

@@ -4,11 +4,15 @@
  */
 import { execFileSync } from "node:child_process"
 import { parseArgs } from "node:util"
+import { backlog } from "./backlog.js"
 import { direct } from "./direct.js"
 import { type Benchmark, meets, row } from "./figures.js"
+import { isolation } from "./isolation.js"
+import { latency } from "./latency.js"
+import { outboxPostgres, outboxSqlite } from "./outbox.js"
 import { targets } from "./targets.js"
 
-const benchmarks: ReadonlyArray<Benchmark> = [direct]
+const benchmarks: ReadonlyArray<Benchmark> = [direct, outboxSqlite, outboxPostgres, latency, isolation, backlog]
 
 const { values } = parseArgs({
   options: {

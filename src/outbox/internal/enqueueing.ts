@@ -108,29 +108,24 @@ const compareTexts = (left: string, right: string): number => left < right ? -1 
 const insertDeliveries = (store: Store, items: ReadonlyArray<Prepared>): Effect.Effect<void, SqlError> =>
   Effect.gen(function*() {
     const { rows, sql, tables } = store
-    const ids = new Set(items.flatMap(({ wanting }) => wanting.map(({ id }) => id)))
-    if (ids.size === 0) return
-    const gone = yield* endpointsGone(store, ids)
     const pairs: Array<Ordering.Pair> = []
-    const deliveries = items.flatMap(({ createdAt, message, wanting }) =>
-      wanting.map((endpoint) => {
-        const discarded = gone.has(endpoint.id)
+    const deliveries: Array<object> = []
+    for (const { createdAt, message, wanting } of items) {
+      for (const endpoint of wanting) {
         const orderKey = endpoint.ordered && message.aggregateId !== null ? orderKeyOf(message.aggregateId) : null
-        if (orderKey !== null && !discarded) pairs.push({ endpointId: endpoint.id, orderKey })
-        return {
+        if (orderKey !== null) pairs.push({ endpointId: endpoint.id, orderKey })
+        deliveries.push({
+          n: deliveries.length,
           message_id: message.id,
           endpoint_id: endpoint.id,
           event_type: message.eventType,
           format: endpoint.format,
           order_key: orderKey,
-          state: discarded ? "discarded" : "pending",
-          reason: discarded ? "disabled" : null,
-          held: orderKey === null || discarded ? 0 : 1,
-          created_at: createdAt,
-          ended_at: discarded ? createdAt : null
-        }
-      })
-    ).map((delivery, n) => ({ n, ...delivery }))
+          created_at: createdAt
+        })
+      }
+    }
+    if (deliveries.length === 0) return
     yield* Ordering.lock(store, pairs)
     const table = rows(deliveries, {
       n: "integer",
@@ -139,30 +134,23 @@ const insertDeliveries = (store: Store, items: ReadonlyArray<Prepared>): Effect.
       event_type: "text",
       format: "text",
       order_key: "text",
-      state: "text",
-      reason: "text",
-      held: "integer",
-      created_at: "bigint",
-      ended_at: "bigint"
+      created_at: "bigint"
     })
+    // Those for endpoints that have said they don't want to hear from us any more are discarded.
     yield* sql`INSERT INTO ${tables.deliveries}
       (message_id, endpoint_id, event_type, format, order_key, state, reason, lane, held, due_at, created_at, ended_at)
-      SELECT message_id, endpoint_id, event_type, format, order_key, state, reason, 'first', held, 0, created_at, ended_at
-      FROM ${table} ORDER BY n`
+      SELECT v.message_id, v.endpoint_id, v.event_type, v.format, v.order_key,
+        CASE WHEN e.id IS NULL THEN 'pending' ELSE 'discarded' END, CASE WHEN e.id IS NOT NULL THEN 'disabled' END,
+        'first', CASE WHEN e.id IS NULL AND v.order_key IS NOT NULL THEN 1 ELSE 0 END, 0, v.created_at,
+        CASE WHEN e.id IS NOT NULL THEN v.created_at END
+      FROM ${table} LEFT JOIN ${tables.endpoints} e ON e.id = v.endpoint_id AND e.disabled_by IN ('gone', 'receiver')
+      ORDER BY v.n`
     if (yield* Ordering.seesCommitted(store, pairs)) yield* Ordering.release(store, pairs)
   })
 
 /** An index entry of PostgreSQL holds 2 704 bytes. */
 const orderKeyOf = (aggregateId: string): string =>
   aggregateId.length <= 200 ? aggregateId : createHash("sha256").update(aggregateId).digest("hex")
-
-/** Those of the endpoints that have said they don't want to hear from us any more. */
-const endpointsGone = ({ rows, sql, tables }: Store, ids: ReadonlySet<string>): Effect.Effect<Set<string>, SqlError> =>
-  Effect.map(
-    sql<{ readonly id: string }>`SELECT e.id FROM ${rows([...ids].map((id) => ({ id })), { id: "text" })}
-      JOIN ${tables.endpoints} e ON e.id = v.id WHERE e.disabled_by IN ('gone', 'receiver')`,
-    (found) => new Set(found.map(({ id }) => id))
-  )
 
 interface Known {
   readonly id: string

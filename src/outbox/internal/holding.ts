@@ -109,7 +109,7 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
     const announce = ({ at, events, settled }: Settling.Settled, batch: ReadonlyArray<Pending>): Effect.Effect<void> =>
       Effect.gen(function*() {
         const now = yield* monotonicNow
-        for (const { endedAt } of batch) yield* Metric.update(Metrics.settleLag, now - endedAt)
+        yield* Metrics.settled(batch.map(({ endedAt }) => now - endedAt))
         const counts = new Map<string, number>()
         for (const { ended: { claimed }, settlement: { reason, state } } of settled) {
           counts.set(state, (counts.get(state) ?? 0) + 1)
