@@ -4,11 +4,12 @@
  */
 import { execFileSync } from "node:child_process"
 import { parseArgs } from "node:util"
+import { breaker } from "./breaker.js"
 import { direct } from "./direct.js"
 import { type Benchmark, meets, row } from "./figures.js"
 import { targets } from "./targets.js"
 
-const benchmarks: ReadonlyArray<Benchmark> = [direct]
+const benchmarks: ReadonlyArray<Benchmark> = [direct, breaker]
 
 const { values } = parseArgs({
   options: {
