@@ -43,7 +43,8 @@ const bare = ["bare-effect", "bare-promise"]
 
 export const breaker: Benchmark = {
   name: "breaker",
-  about: "a call that does nothing through a circuit breaker, less the call alone; failures with 100 000 results in the window",
+  about:
+    "a call that does nothing through a circuit breaker, less the call alone; failures with 100 000 results in the window",
   layers: ["circuit breaker"],
   async *run() {
     const contenders = [...new Set([...bare, ...measured.flatMap((one) => [one.bare, one.of])])]
@@ -53,8 +54,8 @@ export const breaker: Benchmark = {
       setup: { full: 100_000 },
       rounds: 5,
       count: 200_000,
-      // Its window is sorted anew for each failure.
-      counts: { "opossum-failure": 50, "opossum-call": 20_000, "opossum-rejection": 20_000 }
+      // Opossum sorts its window anew for each failure.
+      counts: { "opossum-failure": 20, "opossum-rejection": 20_000, "cockatiel-rejection": 20_000 }
     })
     const cpu = (row: typeof samples[number], name: string) => row[contenders.indexOf(name)]!.cpu
     for (const name of bare) {
@@ -65,7 +66,9 @@ export const breaker: Benchmark = {
         samples.map((row) => ({ value: cpu(row, name), reference: cpu(row, "bare-effect") }))
       )
     }
-    const added = new Map(measured.map((one) => [one.name, samples.map((row) => cpu(row, one.of) - cpu(row, one.bare))]))
+    const added = new Map(
+      measured.map((one) => [one.name, samples.map((row) => cpu(row, one.of) - cpu(row, one.bare))])
+    )
     for (const { name, reference } of measured) {
       const references = added.get(reference)!
       yield figure(

@@ -16,12 +16,14 @@ const hour = 3_600_000
 const failure = "failure"
 const failing = Effect.fail(failure)
 
-const repeat = (count: number, effect: Effect.Effect<unknown>): Effect.Effect<void> => {
+const repeat = (count: number, effect: Effect.Effect<unknown, CircuitBreakers.CircuitOpen>) => {
   let left = count
   return Effect.whileLoop({ while: () => left-- > 0, body: () => effect, step: () => undefined })
 }
 
-const effect = (one: Effect.Effect<unknown>): Contender => ({ run: (count) => Effect.runPromise(repeat(count, one)) })
+const effect = (one: Effect.Effect<unknown, CircuitBreakers.CircuitOpen>): Contender => ({
+  run: (count) => Effect.runPromise(repeat(count, one))
+})
 
 const promise = (one: () => Promise<unknown>): Contender => ({
   run: async (count) => {
