@@ -7,9 +7,10 @@ import { parseArgs } from "node:util"
 import { breaker } from "./breaker.js"
 import { direct } from "./direct.js"
 import { type Benchmark, meets, row } from "./figures.js"
+import { startup } from "./startup.js"
 import { targets } from "./targets.js"
 
-const benchmarks: ReadonlyArray<Benchmark> = [direct, breaker]
+const benchmarks: ReadonlyArray<Benchmark> = [direct, breaker, startup]
 
 const { values } = parseArgs({
   options: {
