@@ -43,12 +43,16 @@ export const withCorrelationId: {
 } = dual(
   2,
   <A, E, R>(effect: Effect.Effect<A, E, R>, id: string): Effect.Effect<A, E, R> =>
-    Effect.flatMap(accept(id), (accepted) =>
-      effect.pipe(
-        Effect.locally(currentRef, Option.some(accepted)),
-        Effect.annotateLogs("correlationId", accepted),
-        Effect.annotateSpans("correlationId", accepted)
-      ))
+    Effect.withFiberRuntime((fiber) =>
+      Option.contains(fiber.getFiberRef(currentRef), id) ?
+        effect :
+        Effect.flatMap(accept(id), (accepted) =>
+          effect.pipe(
+            Effect.locally(currentRef, Option.some(accepted)),
+            Effect.annotateLogs("correlationId", accepted),
+            Effect.annotateSpans("correlationId", accepted)
+          ))
+    )
 )
 
 /**

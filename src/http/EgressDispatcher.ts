@@ -5,7 +5,7 @@
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as Undici from "@effect/platform-node/Undici"
 import * as FileSystem from "@effect/platform/FileSystem"
-import type * as HttpClient from "@effect/platform/HttpClient"
+import * as HttpClient from "@effect/platform/HttpClient"
 import * as Config from "effect/Config"
 import * as ConfigError from "effect/ConfigError"
 import * as Duration from "effect/Duration"
@@ -17,7 +17,9 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as EgressPolicy from "./EgressPolicy.js"
 import * as Connecting from "./internal/connecting.js"
+import * as DispatcherTransport from "./internal/dispatcherTransport.js"
 import * as Dispatching from "./internal/dispatching.js"
+import * as Transport from "./internal/transport.js"
 
 /** How connections are made. */
 export interface Options {
@@ -77,11 +79,23 @@ export const layer = (
 ): Layer.Layer<NodeHttpClient.Dispatcher, TlsVerificationOff, EgressPolicy.EgressPolicy> =>
   Layer.scoped(NodeHttpClient.Dispatcher, make(options))
 
-/** An `HttpClient` (undici) behind the guard: what `ResilientHttpClient` is to be built over. */
+/**
+ * An `HttpClient` (undici) behind the guard: what `ResilientHttpClient` is to be built over. It then goes without most of this client, which takes more
+ * time than undici itself; through a client that is derived from this one (`HttpClient.mapRequest`) it goes as through any other.
+ */
 export const layerHttpClient = (
   options?: Options
 ): Layer.Layer<HttpClient.HttpClient, TlsVerificationOff, EgressPolicy.EgressPolicy> =>
-  Layer.provide(NodeHttpClient.layerUndiciWithoutDispatcher, layer(options))
+  Layer.provide(
+    Layer.effect(
+      HttpClient.HttpClient,
+      Effect.map(NodeHttpClient.Dispatcher, (dispatcher) => {
+        const client = NodeHttpClient.makeUndici(dispatcher)
+        return Transport.register(client, DispatcherTransport.make(dispatcher, Transport.ofClient(client)))
+      })
+    ),
+    layer(options)
+  )
 
 /**
  * The same from the environment: the policy from `WEBHOOKS_EGRESS_ALLOW` and `WEBHOOKS_EGRESS_DENY`, authorities from the file that `WEBHOOKS_CA_FILE` names, a

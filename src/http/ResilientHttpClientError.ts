@@ -9,6 +9,7 @@ import * as HttpClientResponse from "@effect/platform/HttpClientResponse"
 import * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
 import type { CircuitOpen } from "./CircuitBreakers.js"
+import * as Urls from "./internal/urls.js"
 import * as TransportFailure from "./TransportFailure.js"
 
 const call = {
@@ -98,15 +99,10 @@ export type ResilientHttpClientError =
   | RetryBudgetExhausted
 
 /** Scheme, host, port and path of a URL; what is no URL becomes `(invalid URL)`. */
-export const safeUrl = (url: string): string => {
-  const parsed = URL.canParse(url) ? new URL(url) : undefined
-  return parsed === undefined
-    ? "(invalid URL)"
-    : `${parsed.origin === "null" ? `${parsed.protocol}//` : parsed.origin}${parsed.pathname}`
-}
+export const safeUrl = (url: string): string => Urls.parse(url)?.safe ?? "(invalid URL)"
 
 /** Scheme, host and port of a URL: the key of breaker, budget and slots when no other is set. */
-export const originOf = (url: string): string => URL.canParse(url) ? new URL(url).origin : "(invalid URL)"
+export const originOf = (url: string): string => Urls.parse(url)?.origin ?? "(invalid URL)"
 
 /** The transport failure inside an error of this client, if it has one. */
 export const transportFailure = (error: unknown): TransportFailure.TransportFailure | undefined =>

@@ -116,7 +116,8 @@ export const make = (
       Effect.forEach(wanting, (endpoint) => {
         begun.add(endpoint)
         return deliver(message, endpoint)
-      }, { concurrency }).pipe(
+        // Where there is but one, a fiber of its own would only cost its 10 µs.
+      }, { concurrency: wanting.length === 1 ? 1 : concurrency }).pipe(
         Effect.withSpan("WebhookDispatcher.dispatch", {
           captureStackTrace: false,
           attributes: { messageId: message.id, eventType: message.eventType, endpoints: wanting.length }

@@ -11,6 +11,7 @@ import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as FiberRef from "effect/FiberRef"
 import * as Layer from "effect/Layer"
+import * as LogLevel from "effect/LogLevel"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
@@ -18,6 +19,7 @@ import * as CorrelationId from "../CorrelationId.js"
 import { apart, currentSingle } from "../http/internal/exchange.js"
 import { monotonicNow } from "../http/internal/monotonic.js"
 import * as Client from "../http/ResilientHttpClient.js"
+import { logLine } from "../LogLine.js"
 import * as Metrics from "../Metrics.js"
 import type { Endpoint } from "./Endpoint.js"
 import { attemptRequest, signaturesOf } from "./internal/attemptRequest.js"
@@ -107,6 +109,8 @@ export const make = (options: Options = {}): Effect.Effect<WebhookSender["Type"]
             }),
             {
               url: endpoint.url,
+              key: endpoint.id,
+              prompt: true,
               attemptTimeout: endpoint.timeout,
               concurrency: endpoint.maxConcurrency,
               onHead: (head) => {
@@ -115,7 +119,6 @@ export const make = (options: Options = {}): Effect.Effect<WebhookSender["Type"]
               onAttempt: (result) => attempted(message, endpoint, result, options.onAttempt)
             }
           ).pipe(
-            Client.withKey(endpoint.id),
             restore,
             Effect.exit,
             Effect.flatMap((exit) =>
@@ -128,8 +131,7 @@ export const make = (options: Options = {}): Effect.Effect<WebhookSender["Type"]
                 signatures
               )
             ),
-            Effect.tap(log),
-            Effect.tap((report) => apart(shielded("onDelivery", report, options.onDelivery))),
+            Effect.tap((report) => Effect.zipRight(log(report), shielded("onDelivery", report, options.onDelivery))),
             CorrelationId.withCorrelationId(message.correlationId)
           )
         })
@@ -247,7 +249,7 @@ const shielded = <A>(
   value: A,
   f: ((value: A) => Effect.Effect<void>) | undefined
 ): Effect.Effect<void> =>
-  f === undefined ? Effect.void : Effect.suspend(() => f(value)).pipe(
+  f === undefined ? Effect.void : apart(Effect.suspend(() => f(value))).pipe(
     Effect.interruptible,
     Effect.timeoutOption("10 seconds"),
     Effect.catchAllCause((cause) => Effect.annotateLogs(Effect.logError("webhook_hook_failed", cause), { hook })),
@@ -255,7 +257,7 @@ const shielded = <A>(
   )
 
 const log = (report: DeliveryReport): Effect.Effect<void> => {
-  const annotations = {
+  const annotations = () => ({
     messageId: report.messageId,
     eventType: report.eventType,
     endpointId: report.endpointId,
@@ -263,18 +265,18 @@ const log = (report: DeliveryReport): Effect.Effect<void> => {
     url: report.url,
     attempts: report.attempts,
     ...(report.status === undefined ? {} : { status: report.status })
-  }
+  })
   return report.outcome === "delivered"
-    ? Effect.annotateLogs(Effect.logInfo("webhook_sent"), annotations)
+    ? logLine(LogLevel.Info, "webhook_sent", annotations)
     : Effect.flatMap(
       FiberRef.get(currentSingle),
       (single) =>
-        Effect.annotateLogs((Option.isSome(single) ? Effect.logWarning : Effect.logError)("webhook_failed"), {
-          ...annotations,
+        logLine(Option.isSome(single) ? LogLevel.Warning : LogLevel.Error, "webhook_failed", () => ({
+          ...annotations(),
           outcome: report.outcome,
           ...(report.class === undefined ? {} : { class: report.class }),
           ...(report.error === undefined ? {} : { error: report.error.message })
-        })
+        }))
     )
 }
 

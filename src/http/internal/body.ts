@@ -4,10 +4,10 @@
  */
 import type * as HttpClientError from "@effect/platform/HttpClientError"
 import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import { within } from "./deadlines.js"
 import { turn } from "./turn.js"
 
 /** Bytes of a body. */
@@ -17,20 +17,22 @@ export interface Body {
   readonly complete: boolean
 }
 
-/** Reads a body best-effort: keeps `keepBytes`, reads at most `readBytes` for at most `time`. Never fails. */
+/** What is taken of a body: so many bytes are kept, so many read at most, for at most so many milliseconds. */
+export interface Limits {
+  readonly keepBytes: number
+  readonly readBytes: number
+  readonly time: number
+}
+
+/** Reads a body best-effort. Never fails. */
 export const capture = (
   response: HttpClientResponse.HttpClientResponse,
-  limits: { readonly keepBytes: number; readonly readBytes: number; readonly time: number }
+  limits: Limits
 ): Effect.Effect<Body> =>
   Effect.suspend(() => {
     if (isBodiless(response)) return Effect.as(turn, noBody)
     const sink = new Sink(limits.keepBytes)
-    return Effect.interruptible(read(response, sink, limits.readBytes)).pipe(
-      Effect.timeoutTo({
-        duration: Duration.millis(Math.max(0, limits.time)),
-        onSuccess: (complete) => complete,
-        onTimeout: () => false
-      }),
+    return within(read(response, sink, limits.readBytes), Math.max(0, limits.time), () => "OutOfTime").pipe(
       Effect.orElseSucceed(() => false),
       Effect.map((complete) => sink.body(complete))
     )
@@ -53,35 +55,12 @@ export const discard = (response: HttpClientResponse.HttpClientResponse): Effect
     ? Effect.void
     : Effect.ignore(Effect.raceFirst(Effect.interruptible(unlogged(Stream.runDrain(response.stream))), turn))
 
-// --- internal
+/** Bytes to read of a body at most. One that is known not to fit would only keep the socket busy: one look, and no more. */
+export const mostOf = (headers: Readonly<Record<string, string | undefined>>, maxBytes: number): number =>
+  Number(headers["content-length"] ?? NaN) > maxBytes ? 0 : maxBytes
 
-const noBody: Body = { bytes: new Uint8Array(), complete: true }
-
-/** An answer that can have no body (RFC 9110 §6.4.1): it is over with its head, and setting up a stream would cost more than all else. */
-const isBodiless = (response: HttpClientResponse.HttpClientResponse): boolean =>
-  response.status === 204 || response.status === 304 || response.headers["content-length"] === "0"
-
-/** Whether the body ended within `maxBytes`. */
-const read = (
-  response: HttpClientResponse.HttpClientResponse,
-  sink: Sink,
-  maxBytes: number
-): Effect.Effect<boolean, HttpClientError.ResponseError> => {
-  const declared = Number(response.headers["content-length"] ?? NaN)
-  // Reading a body that is known not to fit would only keep the socket busy: take one look, then let go of it.
-  const most = declared > maxBytes ? 0 : maxBytes
-  return response.stream.pipe(
-    Stream.runFoldWhile(true, (fits) => fits, (_, chunk) => sink.take(chunk) <= most),
-    unlogged,
-    Effect.catchIf((error) => error.reason === "EmptyBody", () => Effect.succeed(true)),
-    Effect.tap((complete) => complete ? turn : Effect.void)
-  )
-}
-
-/** A stream is run by a fiber of its own, whose failure would be logged at level DEBUG: with the whole URL in it, and the texts of undici. */
-const unlogged = Effect.withUnhandledErrorLogLevel(Option.none())
-
-class Sink {
+/** The chunks of a body, of which the first bytes are kept. */
+export class Sink {
   private readonly chunks: Array<Uint8Array> = []
   private kept = 0
   private total = 0
@@ -102,6 +81,35 @@ class Sink {
   }
 
   body(complete: boolean): Body {
-    return { bytes: Buffer.concat(this.chunks), complete: complete && this.total === this.kept }
+    const bytes = this.chunks.length === 0 ? empty : Buffer.concat(this.chunks)
+    return { bytes, complete: complete && this.total === this.kept }
   }
 }
+
+// --- internal
+
+const empty = new Uint8Array()
+
+const noBody: Body = { bytes: new Uint8Array(), complete: true }
+
+/** An answer that can have no body (RFC 9110 §6.4.1): it is over with its head, and setting up a stream would cost more than all else. */
+const isBodiless = (response: HttpClientResponse.HttpClientResponse): boolean =>
+  response.status === 204 || response.status === 304 || response.headers["content-length"] === "0"
+
+/** Whether the body ended within `maxBytes`. */
+const read = (
+  response: HttpClientResponse.HttpClientResponse,
+  sink: Sink,
+  maxBytes: number
+): Effect.Effect<boolean, HttpClientError.ResponseError> => {
+  const most = mostOf(response.headers, maxBytes)
+  return response.stream.pipe(
+    Stream.runFoldWhile(true, (fits) => fits, (_, chunk) => sink.take(chunk) <= most),
+    unlogged,
+    Effect.catchIf((error) => error.reason === "EmptyBody", () => Effect.succeed(true)),
+    Effect.tap((complete) => complete ? turn : Effect.void)
+  )
+}
+
+/** A stream is run by a fiber of its own, whose failure would be logged at level DEBUG: with the whole URL in it, and the texts of undici. */
+const unlogged = Effect.withUnhandledErrorLogLevel(Option.none())

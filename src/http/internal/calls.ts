@@ -4,6 +4,7 @@
 import type * as HttpClient from "@effect/platform/HttpClient"
 import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
+import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -22,21 +23,12 @@ import * as RetryBudget from "../RetryBudget.js"
 import * as RetryPolicy from "../RetryPolicy.js"
 import * as Answers from "./answers.js"
 import { BoundedKeys } from "./BoundedKeys.js"
-import {
-  apart,
-  type Call,
-  currentKey,
-  currentSingle,
-  deadlineExceeded,
-  exchange,
-  type Read,
-  readHead,
-  readWhole
-} from "./exchange.js"
+import { apart, type Call, currentKey, currentSingle, deadlineExceeded, exchange } from "./exchange.js"
 import type { ExecuteHeadOptions, Head, Options } from "./model.js"
 import { monotonicNow } from "./monotonic.js"
 import * as Retrying from "./retrying.js"
 import * as Slots from "./slots.js"
+import * as Transport from "./transport.js"
 
 export { apart, currentKey, currentSingle } from "./exchange.js"
 
@@ -68,7 +60,7 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
   const ownTimeout = Duration.decode(options.attemptTimeout ?? defaults.attemptTimeout)
   const deadline = Duration.min(Duration.decode(options.deadline ?? defaults.deadline), DurationText.longest)
   const exchanges = {
-    inner,
+    transport: Transport.of(inner),
     correlationHeader: (options.correlationHeader ?? defaults.correlationHeader).toLowerCase()
   }
   const maxKeys = options.maxKeys ?? defaults.maxKeys
@@ -82,7 +74,7 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
 
   const run = <E, R>(
     request: Effect.Effect<HttpClientRequest.HttpClientRequest, E, R>,
-    read: Read,
+    whole: number | undefined,
     settings: Partial<ExecuteHeadOptions>
   ): Effect.Effect<Answers.Answer, E | Errors.ResilientHttpClientError, R> =>
     Effect.withFiberRuntime<Answers.Answer, E | Errors.ResilientHttpClientError, R>((fiber) => {
@@ -90,7 +82,7 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
       const policy = Option.isSome(single)
         ? RetryPolicy.none
         : Option.getOrElse(fiber.getFiberRef(RetryPolicy.currentRetryPolicy), () => ownPolicy)
-      const key = Option.getOrUndefined(fiber.getFiberRef(currentKey)) ??
+      const key = settings.key ?? Option.getOrUndefined(fiber.getFiberRef(currentKey)) ??
         (settings.url === undefined ? undefined : Errors.originOf(settings.url))
       return Effect.flatMap(CorrelationId.currentOrGenerate, (correlationId) =>
         Effect.flatMap(monotonicNow, (now) => {
@@ -108,10 +100,11 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
             attempts: 0,
             request: undefined,
             answer: undefined,
-            response: undefined,
             startedAt: now,
             cutShort: false,
-            onHead: settings.onHead
+            onHead: settings.onHead,
+            whole,
+            prompt: settings.prompt === true
           }
           return Retrying.run<
             Answers.Answer,
@@ -119,7 +112,7 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
             Errors.RetryBudgetExhausted,
             R
           >(policy, call.deadlineAt, {
-            attempt: () => attempt(call, key, request, read, settings),
+            attempt: () => attempt(call, key, request, settings),
             judgeAnswer: Answers.judgeAnswer,
             judgeFailure: (error) => Answers.judgeFailure(error, call.request),
             grant: (last) => grant(call, last),
@@ -132,7 +125,6 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
     call: Call,
     key: string | undefined,
     request: Effect.Effect<HttpClientRequest.HttpClientRequest, E, R>,
-    read: Read,
     { concurrency, onAttempt }: Partial<ExecuteHeadOptions>
   ): Effect.Effect<Answers.Answer, E | Errors.ResilientHttpClientError, R> =>
     Effect.suspend(() => {
@@ -142,11 +134,11 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
       const attempted = Effect.locally(
         // Where the key is known, the request is made (and signed) only once its slot is free.
         key !== undefined
-          ? guard(call, key, concurrency, exchange(exchanges, call, read, request))
+          ? guard(call, key, concurrency, exchange(exchanges, call, request))
           : Effect.flatMap(
             withinDeadline(call, request),
             (made) =>
-              guard(call, Errors.originOf(made.url), concurrency, exchange(exchanges, call, read, Effect.succeed(made)))
+              guard(call, Errors.originOf(made.url), concurrency, exchange(exchanges, call, Effect.succeed(made)))
           ),
         currentAttempt,
         call.earlier + before + 1
@@ -216,14 +208,14 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
 
   return {
     buffered: (request) =>
-      Effect.flatMap(run(request, readWhole, {}), (answer) => {
+      Effect.flatMap(run(request, defaults.maxResponseBytes, {}), (answer) => {
         const response = Answers.isOk(answer) ? Errors.toResponse(answer.request, answer) : undefined
         return response !== undefined
           ? Effect.succeed({ response, attempts: answer.attempts })
           : Effect.fail(Errors.responseError(answer.request, answer, answer.attempts))
       }),
     head: (request, options) =>
-      Effect.map(run(request, readHead, options), ({ attempts, body, complete, headers, status }) => ({
+      Effect.map(run(request, undefined, options), ({ attempts, body, complete, headers, status }) => ({
         status,
         headers,
         body,
@@ -249,24 +241,26 @@ const told = <E, R>(
   before: number,
   onAttempt: NonNullable<ExecuteHeadOptions["onAttempt"]>
 ): Effect.Effect<Answers.Answer, E | Errors.ResilientHttpClientError, R> => {
-  let done = false
   const tell = (exit: Exit.Exit<Answers.Answer, E | Errors.ResilientHttpClientError>): Effect.Effect<void> =>
-    Effect.suspend(() => {
-      if (done || call.attempts === before) return Effect.void
-      done = true
-      return Effect.flatMap(
+    call.attempts === before
+      ? Effect.void
+      : Effect.flatMap(
         monotonicNow,
         (now) => apart(onAttempt({ attempt: call.earlier + call.attempts, duration: now - call.startedAt, exit }))
       )
+  return Effect.uninterruptibleMask((restore) =>
+    Effect.matchCauseEffect(restore(attempt), {
+      onFailure: (cause) =>
+        Effect.zipRight(
+          Cause.isInterrupted(cause)
+            ? Effect.forkDaemon(
+              Effect.interruptible(tell(call.answer === undefined ? interruption : Exit.succeed(call.answer)))
+            )
+            : restore(tell(Exit.failCause(cause))),
+          Effect.failCause(cause)
+        ),
+      onSuccess: (answer) => Effect.as(restore(tell(Exit.succeed(answer))), answer)
     })
-  return attempt.pipe(
-    Effect.onInterrupt(() =>
-      Effect.forkDaemon(
-        Effect.interruptible(tell(call.answer === undefined ? interruption : Exit.succeed(call.answer)))
-      )
-    ),
-    Effect.tapErrorCause((cause) => tell(Exit.failCause(cause))),
-    Effect.tap((answer) => tell(Exit.succeed(answer)))
   )
 }
 

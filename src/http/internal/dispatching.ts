@@ -17,6 +17,25 @@ export const makePool = (origin: string | URL, options: object): Undici.Dispatch
  */
 export class StaleConnection extends Data.TaggedError("StaleConnection")<{ readonly cause: Error }> {}
 
+/** A handler whose request can be given up at any time: while it is connecting, or under way. */
+export class Abandonable {
+  private abort: ((reason: Error) => void) | undefined
+  private isAbandoned = false
+  /** Ends the connecting, while the request waits for that. */
+  whileWaiting: (() => void) | undefined
+
+  abandon(): void {
+    this.isAbandoned = true
+    this.whileWaiting?.()
+    this.abort?.(new Abandoned())
+  }
+
+  onConnect(abort: (reason?: Error) => void): void {
+    this.abort = abort
+    if (this.isAbandoned) abort(new Abandoned())
+  }
+}
+
 /** What is asked of a connector. */
 export interface ConnectOptions extends Undici.buildConnector.Options {
   readonly signal?: AbortSignal | undefined
@@ -95,10 +114,11 @@ class Exchange implements Undici.Dispatcher.DispatchHandler {
     this.handler = handler
     this.signal = signal
     signal?.addEventListener("abort", this.aborted)
+    if (handler instanceof Abandonable) handler.whileWaiting = this.aborted
   }
 
   onConnect(abort: (reason?: Error) => void): void {
-    this.signal?.removeEventListener("abort", this.aborted)
+    this.waited()
     this.state = "starting"
     this.handler.onConnect?.((reason) => {
       if (this.state === "over") return
@@ -136,8 +156,13 @@ class Exchange implements Undici.Dispatcher.DispatchHandler {
   onError(error: Error): void {
     const isStale = this.state === "sent" && this.line.answers > 0 && broken.has(Reflect.get(error, "code"))
     this.state = "over"
-    this.signal?.removeEventListener("abort", this.aborted)
+    this.waited()
     this.handler.onError?.(this.reason ?? (isStale ? new StaleConnection({ cause: error }) : error))
+  }
+
+  private waited(): void {
+    this.signal?.removeEventListener("abort", this.aborted)
+    if (this.handler instanceof Abandonable) this.handler.whileWaiting = undefined
   }
 
   private readonly aborted = (): void => {

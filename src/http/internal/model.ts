@@ -25,6 +25,10 @@ export interface Head {
 export interface ExecuteHeadOptions {
   /** Where the requests go: for errors and, without `withKey`, for the key. */
   readonly url: string
+  /** The key of breaker, budget and slots, in place of that of `withKey`. */
+  readonly key?: string | undefined
+  /** The request is made without waiting for anything, so that making it needs no time limit (which takes a fiber). */
+  readonly prompt?: boolean | undefined
   /** In place of the client's attempt timeout. */
   readonly attemptTimeout?: Duration.DurationInput | undefined
   /** In place of the client's limit of requests in flight for the key. */

@@ -7,16 +7,21 @@ import * as Effect from "effect/Effect"
 /** A turn in the queue. */
 export class Ticket {
   granted = false
-  private resume: ((effect: Effect.Effect<void>) => void) | undefined
+  private told: (() => void) | undefined
 
-  readonly wait: Effect.Effect<void> = Effect.async((resume) => {
-    if (this.granted) resume(Effect.void)
-    else this.resume = resume
-  })
+  get wait(): Effect.Effect<void> {
+    return Effect.async((resume) => this.onGrant(() => resume(Effect.void)))
+  }
+
+  /** Calls `told` once the ticket is granted; at once if it is. */
+  onGrant(told: () => void): void {
+    if (this.granted) told()
+    else this.told = told
+  }
 
   grant(): void {
     this.granted = true
-    this.resume?.(Effect.void)
+    this.told?.()
   }
 }
 

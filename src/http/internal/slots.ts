@@ -2,11 +2,11 @@
  * How many requests are in flight: in the process, and to one key. A call waits for its key's slot first, so that those
  * that wait for a slow key hold no slot of the process.
  */
-import * as Duration from "effect/Duration"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { BoundedKeys } from "./BoundedKeys.js"
-import { monotonicNow } from "./monotonic.js"
-import { Places } from "./places.js"
+import * as Deadlines from "./deadlines.js"
+import { Places, type Ticket } from "./places.js"
 
 /** When a call may no longer wait (monotonic milliseconds), and how it then fails. */
 export interface Patience<E> {
@@ -50,9 +50,8 @@ export const make = (options: {
   return {
     withSlot: (key, limit = options.keyConcurrency, patience, effect) =>
       Effect.suspend(() => {
-        const inProcess = within(all, patience, effect)
         const places = placesOf(key, limit)
-        return places === undefined ? inProcess : within(places, patience, inProcess)
+        return within(places === undefined ? [all] : [places, all], patience, effect)
       }),
     wouldWait: (key) => all.full || keys.find(key)?.places?.full === true
   }
@@ -60,27 +59,50 @@ export const make = (options: {
 
 // --- internal
 
+/** Holds a place of each while the effect runs, taken in their order. */
 const within = <A, E, R, E2>(
-  places: Places,
+  needed: ReadonlyArray<Places>,
   patience: Patience<E2>,
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E | E2, R> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.suspend(() => {
-      const ticket = places.enter()
-      const begin = Effect.ensuring(restore(effect), Effect.sync(() => places.leave(ticket)))
-      if (ticket.granted) return begin
-      return Effect.flatMap(monotonicNow, (now) =>
-        // The timer may fire in the very moment of the grant: what counts is the ticket.
-        restore(
-          Effect.timeoutOption(Effect.interruptible(ticket.wait), Duration.millis(Math.max(0, patience.until - now)))
-        ).pipe(
-          Effect.onInterrupt(() => Effect.sync(() => places.leave(ticket))),
-          Effect.flatMap((): Effect.Effect<A, E | E2, R> => {
-            if (ticket.granted) return begin
-            places.leave(ticket)
-            return Effect.failSync(patience.onTimeout)
-          })
-        ))
+      const held: Array<Ticket> = []
+      const leave = (): void => {
+        for (let index = 0; index < held.length; index++) needed[index]!.leave(held[index]!)
+      }
+      const next: Effect.Effect<A, E | E2, R> = Effect.suspend(() => {
+        while (held.length < needed.length) {
+          const ticket = needed[held.length]!.enter()
+          held.push(ticket)
+          if (!ticket.granted) return Effect.flatMap(restore(granted(ticket, patience)), () => next)
+        }
+        return restore(effect)
+      })
+      return Effect.matchCauseEffect(next, {
+        onFailure: (cause) => {
+          leave()
+          return Effect.failCause(cause)
+        },
+        onSuccess: (result) => {
+          leave()
+          return Effect.succeed(result)
+        }
+      })
+    })
+  )
+
+/** Until the ticket is granted. */
+const granted = <E>(ticket: Ticket, patience: Patience<E>): Effect.Effect<void, E> =>
+  Clock.clockWith((clock) =>
+    Effect.async<void, E>((resume) => {
+      const deadline = Deadlines.set(clock, Math.max(0, patience.until - Deadlines.monotonic(clock)), () => {
+        resume(Effect.failSync(patience.onTimeout))
+      })
+      ticket.onGrant(() => {
+        deadline.cancel()
+        resume(Effect.void)
+      })
+      return Effect.sync(() => deadline.cancel())
     })
   )

@@ -15,19 +15,24 @@ export const encodeCanonical = (tree: Json): string => {
     case "boolean":
       return tree ? "true" : "false"
   }
-  if (isArray(tree)) return `[${tree.map(encodeCanonical).join(", ")}]`
-  const members = Object.keys(tree).sort(byCodePoint).map((key) =>
-    `${encodeString(key)}: ${encodeCanonical(tree[key]!)}`
-  )
-  return `{${members.join(", ")}}`
+  let text = ""
+  if (isArray(tree)) {
+    for (const item of tree) text += text === "" ? encodeCanonical(item) : `, ${encodeCanonical(item)}`
+    return `[${text}]`
+  }
+  for (const key of Object.keys(tree).sort(byCodePoint)) {
+    text += `${text === "" ? "" : ", "}${encodeString(key)}: ${encodeCanonical(tree[key]!)}`
+  }
+  return `{${text}}`
 }
 
 // --- internal
 
 const isArray = (tree: Json): tree is ReadonlyArray<Json> => Array.isArray(tree)
 
-const encodeString = (text: string): string => `"${text.replace(escaped, escape)}"`
+const encodeString = (text: string): string => plain.test(text) ? `"${text}"` : `"${text.replace(escaped, escape)}"`
 
+const plain = /^[ !#-[\]-~]*$/
 const escaped = /["\\]|[^ -~]/g
 
 const escape = (char: string): string => short[char] ?? `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`
