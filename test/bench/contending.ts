@@ -51,7 +51,7 @@ export const compare = async <Setup>(options: Options<Setup>): Promise<ReadonlyA
     }
     return samples
   } finally {
-    for (const process of processes) process.disconnect()
+    await Promise.all(processes.map(end))
   }
 }
 
@@ -63,6 +63,14 @@ export const program = (
 ): ChildProcess =>
   spawn(process.execPath, [...process.execArgv, ...nodeArgs, fileURLToPath(new URL(file, import.meta.url)), ...args], {
     stdio: ["ignore", "inherit", "inherit", "ipc"]
+  })
+
+/** Lets a process end in good order, and waits for that: what it still has to write needs its database. */
+export const end = (process: ChildProcess): Promise<void> =>
+  new Promise((resolve) => {
+    if (!process.connected) return resolve()
+    process.once("exit", () => resolve())
+    process.disconnect()
   })
 
 /** The next message of a process; fails if it ends instead. */
@@ -77,15 +85,20 @@ export const message = <A>(process: ChildProcess): Promise<A> =>
     })
   })
 
-// --- internal
-
-const start = async (module: string, name: string, setup: unknown): Promise<ChildProcess> => {
-  const process = program("./contender.ts", [module, name, JSON.stringify(setup)])
+/** Starts a contender in a process of its own. */
+export const start = async (
+  module: string,
+  name: string,
+  setup: unknown,
+  nodeArgs: ReadonlyArray<string> = []
+): Promise<ChildProcess> => {
+  const process = program("./contender.ts", [module, name, JSON.stringify(setup)], nodeArgs)
   await message(process)
   return process
 }
 
-const ask = (process: ChildProcess, count: number): Promise<Sample> => {
+/** Lets a contender do its work `count` times. */
+export const ask = (process: ChildProcess, count: number): Promise<Sample> => {
   const answer = message<Sample>(process)
   process.send({ count })
   return answer
