@@ -14,6 +14,7 @@ import { memory } from "./memory.js"
 import { outboxPostgres, outboxSqlite } from "./outbox.js"
 import { startup } from "./startup.js"
 import { targets } from "./targets.js"
+import { timeouts } from "./timeouts.js"
 
 const benchmarks: ReadonlyArray<Benchmark> = [
   direct,
@@ -23,6 +24,7 @@ const benchmarks: ReadonlyArray<Benchmark> = [
   latency,
   isolation,
   backlog,
+  timeouts,
   startup,
   memory
 ]

@@ -20,6 +20,7 @@ export const targets: Readonly<Record<string, Target>> = {
   "backlog/sqlite/1000000/memory": { of: "value", most: 60 },
   "backlog/postgres/1000000/cpu": { of: "ratio", most: 1.2 },
   "backlog/postgres/1000000/memory": { of: "value", most: 60 },
+  "timeouts/effect-webhooks": { of: "value", most: 5 },
   "startup/sign": { of: "ratio", most: 1.3 },
-  "memory/in-memory/1000000": { of: "ratio", most: 1.2 }
+  "memory/1000000": { of: "ratio", most: 1.2 }
 }
