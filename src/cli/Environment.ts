@@ -9,9 +9,11 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { parseEnv } from "node:util"
 import * as CliError from "./CliError.js"
-import { secretVariables } from "./HelpText.js"
 import * as RegularFile from "./RegularFile.js"
 import * as Stdio from "./Stdio.js"
+
+/** Those that hold secrets: each may stand in a file that `<NAME>_FILE` names. */
+export const secretVariables = ["WEBHOOKS_API_TOKEN", "WEBHOOKS_DATABASE_URL", "WEBHOOKS_PROXY", "WEBHOOKS_SECRET"]
 
 /**
  * Runs an effect with the environment over the `.env` file (the syntax of `node --env-file`; lines that don't fit it are ignored, as

@@ -2,6 +2,7 @@
  * What the help texts of all commands are made of.
  */
 import { defaults } from "../Defaults.js"
+import { secretVariables } from "./Environment.js"
 
 /** Every variable: what it is, and what holds without it. */
 export const variables: Readonly<Record<string, readonly [text: string, fallback: string]>> = {
@@ -43,9 +44,6 @@ export const variables: Readonly<Record<string, readonly [text: string, fallback
   WEBHOOKS_SECRET: ["secrets of sign, verify and listen, separated by spaces", "none"],
   NO_COLOR: ["when set, no colours and no progress bar", "unset"]
 }
-
-/** Those that hold secrets: each may stand in a file that `<NAME>_FILE` names. */
-export const secretVariables = ["WEBHOOKS_API_TOKEN", "WEBHOOKS_DATABASE_URL", "WEBHOOKS_PROXY", "WEBHOOKS_SECRET"]
 
 /** Of the commands that look at the configuration. */
 export const configured = ["WEBHOOKS_CONFIG", "WEBHOOKS_CONFIG_FILE", "WEBHOOKS_EGRESS_ALLOW", "WEBHOOKS_EGRESS_DENY"]

@@ -13,19 +13,19 @@ import type * as Listen from "./commands/Listen.js"
 import type * as SecretGenerate from "./commands/SecretGenerate.js"
 import type * as Sign from "./commands/Sign.js"
 import type * as Verify from "./commands/Verify.js"
-import * as Help from "./Help.js"
+import type * as Help from "./Help.js"
 import { type Action, type Choose, duration, group, integer, jsonOption, loading, withErrors } from "./Options.js"
-import * as OutboxCommands from "./OutboxCommands.js"
+import type * as OutboxCommands from "./OutboxCommands.js"
 import * as Stdio from "./Stdio.js"
 import { visible } from "./Visible.js"
 
 /** What the arguments ask for, giving the exit code; wrong usage fails with one line and exit code 2. */
 export const program = (args: ReadonlyArray<string>): Effect.Effect<number, CliError.CliError> =>
-  Effect.suspend(() => {
+  Effect.flatMap(partsFor(args), (parts) => {
     const shown: Array<string> = []
     const chosen: Array<Action> = []
     try {
-      define(shown, (action) => chosen.push(action)).parse([...args], { from: "user" })
+      define(shown, (action) => chosen.push(action), args[0], parts).parse([...args], { from: "user" })
     } catch (error) {
       if (!(error instanceof CommanderError)) return Effect.die(error)
       return error.exitCode === 0
@@ -37,7 +37,31 @@ export const program = (args: ReadonlyArray<string>): Effect.Effect<number, CliE
 
 // --- internal
 
-const define = (shown: Array<string>, choose: Choose): Command => {
+/** What help is made of, and the commands that few starts need. */
+interface Parts {
+  readonly Help: typeof Help
+  readonly OutboxCommands: typeof OutboxCommands
+}
+
+/** The parts, unless the first argument is one of the commands that do without and nobody asks for help: they take as long to load as a small command. */
+const partsFor = (args: ReadonlyArray<string>): Effect.Effect<Parts | undefined> =>
+  small.includes(args[0] ?? "") && !args.some((arg) => /^-[^-]*h|^--h/.test(arg))
+    ? Effect.succeed(undefined)
+    : Effect.map(
+      Effect.promise(() => Promise.all([import("./Help.js"), import("./OutboxCommands.js")])),
+      ([Help, OutboxCommands]) => ({ Help, OutboxCommands })
+    )
+
+const none = (): string => ""
+
+const small = ["dispatch", "listen", "sign", "verify"]
+
+const define = (
+  shown: Array<string>,
+  choose: Choose,
+  first: string | undefined,
+  parts: Parts | undefined
+): Command => {
   const load = <M>(json: boolean | undefined, module: () => Promise<M>, run: (module: M) => Action) =>
     choose(loading(json, module, run))
 
@@ -48,91 +72,104 @@ const define = (shown: Array<string>, choose: Choose): Command => {
     .helpOption("-h, --help", "show this help")
     .helpCommand(false)
     .version(version, "-V, --version", "print the version")
-    .addHelpText("after", Help.root)
+    .addHelpText("after", parts?.Help.root ?? none)
 
-  root.command("dispatch")
-    .summary("send events to the endpoints that want them")
-    .description("Sends events to every endpoint that wants them and reports each delivery.")
-    .argument("[FILE]", "the events; - or none: stdin")
-    .addOption(jsonOption())
-    .addHelpText("after", Help.dispatch)
-    .action((file: string | undefined, options: Partial<Dispatch.Options>) =>
-      load(
-        options.json,
-        () => import("./commands/Dispatch.js"),
-        ({ run }) => run({ json: options.json === true }, file)
-      )
-    )
+  const wanted = (name: string): boolean => parts !== undefined || first === name
 
-  OutboxCommands.define(root, choose)
+  if (wanted("dispatch")) {
+    root.command("dispatch")
+      .summary("send events to the endpoints that want them")
+      .description("Sends events to every endpoint that wants them and reports each delivery.")
+      .argument("[FILE]", "the events; - or none: stdin")
+      .addOption(jsonOption())
+      .addHelpText("after", parts?.Help.dispatch ?? none)
+      .action((file: string | undefined, options: Partial<Dispatch.Options>) =>
+        load(
+          options.json,
+          () => import("./commands/Dispatch.js"),
+          ({ run }) => run({ json: options.json === true }, file)
+        )
+      )
+  }
 
-  root.command("listen")
-    .summary("receive webhooks locally and show them")
-    .description("A local receiver: shows each request and whether its signature is valid.")
-    .option("--port <N>", "the port; 0: any free one", integer(0, 65_535), 3000)
-    .addOption(secretOption())
-    .addOption(
-      new CliOption("--respond <STATUSES>", "statuses to answer with, in order; the last repeats")
-        .argParser(statuses)
-        .default([200], "200")
-    )
-    .option("--delay <DURATION>", "time to wait before each answer", duration)
-    .addOption(jsonOption())
-    .addHelpText("after", Help.listen)
-    .action((options: Partial<Listen.Options> & Pick<Listen.Options, "port" | "respond">) =>
-      load(
-        options.json,
-        () => import("./commands/Listen.js"),
-        ({ run }) => run({ secret: [], delay: undefined, ...options, json: options.json === true })
-      )
-    )
+  parts?.OutboxCommands.define(root, choose)
 
-  root.command("sign")
-    .summary("print the headers that sign a body")
-    .description("Signs a body and prints the headers.")
-    .argument("[FILE]", "the body; - or none: stdin")
-    .requiredOption("--id <ID>", "the message id: 1 to 64 characters of A-Z a-z 0-9 _ - (required)")
-    .requiredOption("--timestamp <SECONDS>", "seconds since 1970, a whole number (required)", integer(0, maxSeconds))
-    .addOption(secretOption())
-    .addOption(jsonOption())
-    .addHelpText("after", Help.sign)
-    .action((file: string | undefined, options: Partial<Sign.Options> & Pick<Sign.Options, "id" | "timestamp">) =>
-      load(
-        options.json,
-        () => import("./commands/Sign.js"),
-        ({ run }) => run({ secret: [], ...options, json: options.json === true }, file)
+  if (wanted("listen")) {
+    root.command("listen")
+      .summary("receive webhooks locally and show them")
+      .description("A local receiver: shows each request and whether its signature is valid.")
+      .option("--port <N>", "the port; 0: any free one", integer(0, 65_535), 3000)
+      .addOption(secretOption())
+      .addOption(
+        new CliOption("--respond <STATUSES>", "statuses to answer with, in order; the last repeats")
+          .argParser(statuses)
+          .default([200], "200")
       )
-    )
+      .option("--delay <DURATION>", "time to wait before each answer", duration)
+      .addOption(jsonOption())
+      .addHelpText("after", parts?.Help.listen ?? none)
+      .action((options: Partial<Listen.Options> & Pick<Listen.Options, "port" | "respond">) =>
+        load(
+          options.json,
+          () => import("./commands/Listen.js"),
+          ({ run }) => run({ secret: [], delay: undefined, ...options, json: options.json === true })
+        )
+      )
+  }
 
-  root.command("verify")
-    .summary("check the signature of a body")
-    .description("Checks the signature of a body, as a receiver does.")
-    .argument("[FILE]", "the body; - or none: stdin")
-    .option("-H, --header <'NAME: VALUE'>", "a header of the request; may be repeated", collect)
-    .addOption(secretOption("; whpk_… too"))
-    .addOption(
-      new CliOption("--tolerance <DURATION>", "how far the timestamp may lie from now (default: 5m)").argParser(
-        duration
+  if (wanted("sign")) {
+    root.command("sign")
+      .summary("print the headers that sign a body")
+      .description("Signs a body and prints the headers.")
+      .argument("[FILE]", "the body; - or none: stdin")
+      .requiredOption("--id <ID>", "the message id: 1 to 64 characters of A-Z a-z 0-9 _ - (required)")
+      .requiredOption("--timestamp <SECONDS>", "seconds since 1970, a whole number (required)", integer(0, maxSeconds))
+      .addOption(secretOption())
+      .addOption(jsonOption())
+      .addHelpText("after", parts?.Help.sign ?? none)
+      .action((file: string | undefined, options: Partial<Sign.Options> & Pick<Sign.Options, "id" | "timestamp">) =>
+        load(
+          options.json,
+          () => import("./commands/Sign.js"),
+          ({ run }) => run({ secret: [], ...options, json: options.json === true }, file)
+        )
       )
-    )
-    .option(
-      "--now <SECONDS>",
-      "the time to judge by, in seconds since 1970 (default: the clock)",
-      integer(0, maxSeconds)
-    )
-    .addOption(jsonOption())
-    .addHelpText("after", Help.verify)
-    .action((file: string | undefined, options: Partial<Verify.Options>) =>
-      load(
-        options.json,
-        () => import("./commands/Verify.js"),
-        ({ run }) =>
-          run(
-            { header: [], secret: [], tolerance: undefined, now: undefined, ...options, json: options.json === true },
-            file
-          )
+  }
+
+  if (wanted("verify")) {
+    root.command("verify")
+      .summary("check the signature of a body")
+      .description("Checks the signature of a body, as a receiver does.")
+      .argument("[FILE]", "the body; - or none: stdin")
+      .option("-H, --header <'NAME: VALUE'>", "a header of the request; may be repeated", collect)
+      .addOption(secretOption("; whpk_… too"))
+      .addOption(
+        new CliOption("--tolerance <DURATION>", "how far the timestamp may lie from now (default: 5m)").argParser(
+          duration
+        )
       )
-    )
+      .option(
+        "--now <SECONDS>",
+        "the time to judge by, in seconds since 1970 (default: the clock)",
+        integer(0, maxSeconds)
+      )
+      .addOption(jsonOption())
+      .addHelpText("after", parts?.Help.verify ?? none)
+      .action((file: string | undefined, options: Partial<Verify.Options>) =>
+        load(
+          options.json,
+          () => import("./commands/Verify.js"),
+          ({ run }) =>
+            run(
+              { header: [], secret: [], tolerance: undefined, now: undefined, ...options, json: options.json === true },
+              file
+            )
+        )
+      )
+  }
+
+  if (parts === undefined) return root
+  const { Help } = parts
 
   const config = group(root, "config", "look at the configuration", Help.configCheck)
   config.command("check")

@@ -109,23 +109,23 @@ export const admit = (state: Circuit, now: number, settings: Settings): readonly
   const current = advance(state, now, settings)
   switch (current._tag) {
     case "Closed":
-      return [Admission.Permitted({ generation: current.generation }), current]
+      return [new Permitted(current.generation), current]
     case "Open": {
-      if (now < current.until) return [Admission.Rejected({ retryAfter: current.until - now }), current]
+      if (now < current.until) return [new Rejected(current.until - now), current]
       const generation = current.generation + 1
       return [
-        Admission.Permitted({ generation }),
+        new Permitted(generation),
         Circuit.HalfOpen({ generation, since: now, inFlight: 1, succeeded: 0, failedProbes: current.failedProbes })
       ]
     }
     case "HalfOpen":
       return current.inFlight + current.succeeded < settings.probes
         ? [
-          Admission.Permitted({ generation: current.generation }),
+          new Permitted(current.generation),
           Circuit.HalfOpen({ ...current, inFlight: current.inFlight + 1 })
         ]
         // The probe may be over at any moment, so it is worth asking again soon.
-        : [Admission.Rejected({ retryAfter: Math.min(askAgain, current.since + settings.maxHalfOpen - now) }), current]
+        : [new Rejected(Math.min(askAgain, current.since + settings.maxHalfOpen - now)), current]
   }
 }
 
@@ -170,7 +170,7 @@ export const settle = (
     ))
   return opens
     ? open(generation + 1, now, 0, settings)
-    : Circuit.Closed({ generation, results, slow, consecutiveFailures })
+    : new Closed(generation, results, slow, consecutiveFailures)
 }
 
 /** The state at `now`: a circuit that was half-open for too long is open again, from the moment that its time ran out. */
@@ -204,9 +204,53 @@ export const openUntil = (state: Circuit, until: number): Circuit =>
 /** Milliseconds. */
 const askAgain = 1000
 
+// What every call makes, equal by structure like the rest, but made by a class: the constructors of `Data.taggedEnum` are made anew at each use, and change the
+// prototype of what they make.
+
+class Closed extends Data.Structural<unknown> {
+  readonly _tag = "Closed"
+  readonly generation: number
+  readonly results: SlidingWindow.SlidingWindow
+  readonly slow: SlidingWindow.SlidingWindow
+  readonly consecutiveFailures: number
+
+  constructor(
+    generation: number,
+    results: SlidingWindow.SlidingWindow,
+    slow: SlidingWindow.SlidingWindow,
+    consecutiveFailures: number
+  ) {
+    super(undefined)
+    this.generation = generation
+    this.results = results
+    this.slow = slow
+    this.consecutiveFailures = consecutiveFailures
+  }
+}
+
+class Permitted extends Data.Structural<unknown> {
+  readonly _tag = "Permitted"
+  readonly generation: number
+
+  constructor(generation: number) {
+    super(undefined)
+    this.generation = generation
+  }
+}
+
+class Rejected extends Data.Structural<unknown> {
+  readonly _tag = "Rejected"
+  readonly retryAfter: number
+
+  constructor(retryAfter: number) {
+    super(undefined)
+    this.retryAfter = retryAfter
+  }
+}
+
 const closed = (generation: number, settings: Settings): Circuit => {
   const window = SlidingWindow.make(settings.samplingWindow)
-  return Circuit.Closed({ generation, results: window, slow: window, consecutiveFailures: 0 })
+  return new Closed(generation, window, window, 0)
 }
 
 const open = (generation: number, now: number, failedProbes: number, settings: Settings): Circuit =>

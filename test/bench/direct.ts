@@ -8,23 +8,26 @@ import { ceiling, startReceiver } from "./receiving.js"
 
 const names = ["undici", "undici-request", "cockatiel", "got", "stock", "effect-webhooks"]
 
+/** What is switched on. */
+export const layers: ReadonlyArray<string> = [
+  "egress guard",
+  "correlation id",
+  "deadline",
+  "retry",
+  "retry budget",
+  "circuit breaker",
+  "slots",
+  "attempt timeout",
+  "both signatures",
+  "metrics",
+  "spans",
+  "logs at warning"
+]
+
 export const direct: Benchmark = {
   name: "direct",
   about: "one event to one endpoint, ten at a time: CPU of the sender, and deliveries a second",
-  layers: [
-    "egress guard",
-    "correlation id",
-    "deadline",
-    "retry",
-    "retry budget",
-    "circuit breaker",
-    "slots",
-    "attempt timeout",
-    "both signatures",
-    "metrics",
-    "spans",
-    "logs at warning"
-  ],
+  layers,
   async *run(say) {
     const receiver = await startReceiver()
     try {

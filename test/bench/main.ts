@@ -5,14 +5,29 @@
 import { execFileSync } from "node:child_process"
 import { parseArgs } from "node:util"
 import { backlog } from "./backlog.js"
+import { breaker } from "./breaker.js"
 import { direct } from "./direct.js"
 import { type Benchmark, meets, row } from "./figures.js"
 import { isolation } from "./isolation.js"
 import { latency } from "./latency.js"
+import { memory } from "./memory.js"
 import { outboxPostgres, outboxSqlite } from "./outbox.js"
+import { startup } from "./startup.js"
 import { targets } from "./targets.js"
+import { timeouts } from "./timeouts.js"
 
-const benchmarks: ReadonlyArray<Benchmark> = [direct, outboxSqlite, outboxPostgres, latency, isolation, backlog]
+const benchmarks: ReadonlyArray<Benchmark> = [
+  direct,
+  breaker,
+  outboxSqlite,
+  outboxPostgres,
+  latency,
+  isolation,
+  backlog,
+  timeouts,
+  startup,
+  memory
+]
 
 const { values } = parseArgs({
   options: {

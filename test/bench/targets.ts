@@ -4,6 +4,9 @@ import type { Target } from "./figures.js"
 export const targets: Readonly<Record<string, Target>> = {
   "direct/effect-webhooks/cpu": { of: "ratio", most: 2 },
   "direct/effect-webhooks/rate": { of: "ratio", least: 6 },
+  "breaker/effect-webhooks/call": { of: "value", most: 2 },
+  "breaker/effect-webhooks/rejection": { of: "value", most: 3 },
+  "breaker/effect-webhooks/failure": { of: "ratio", most: 1.2 },
   "outbox-sqlite/effect-webhooks/enqueue-batches": { of: "ratio", least: 0.7 },
   "outbox-sqlite/effect-webhooks/delivered": { of: "ratio", least: 0.6 },
   "outbox-postgres/effect-webhooks/enqueue-batches": { of: "ratio", least: 0.7 },
@@ -16,5 +19,8 @@ export const targets: Readonly<Record<string, Target>> = {
   "backlog/sqlite/1000000/cpu": { of: "ratio", most: 1.2 },
   "backlog/sqlite/1000000/memory": { of: "value", most: 60 },
   "backlog/postgres/1000000/cpu": { of: "ratio", most: 1.2 },
-  "backlog/postgres/1000000/memory": { of: "value", most: 60 }
+  "backlog/postgres/1000000/memory": { of: "value", most: 60 },
+  "timeouts/effect-webhooks": { of: "value", most: 5 },
+  "startup/sign": { of: "ratio", most: 1.3 },
+  "memory/1000000": { of: "ratio", most: 1.2 }
 }

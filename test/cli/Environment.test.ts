@@ -11,7 +11,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll } from "vitest"
 import * as Environment from "../../src/cli/Environment.js"
-import { secretVariables } from "../../src/cli/HelpText.js"
+import { secretVariables } from "../../src/cli/Environment.js"
 import * as OutboxSettings from "../../src/cli/OutboxSettings.js"
 import * as EgressDispatcher from "../../src/http/EgressDispatcher.js"
 

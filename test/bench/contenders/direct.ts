@@ -47,6 +47,13 @@ const loop = async (count: number, one: () => Promise<unknown>): Promise<void> =
   }))
 }
 
+/** The same by as many fibers. (`Effect.forEach` makes a fiber for each, and keeps them all.) */
+const effectLoop = <E, R>(count: number, one: Effect.Effect<unknown, E, R>): Effect.Effect<void, E, R> => {
+  let left = count
+  const some = Effect.whileLoop({ while: () => left-- > 0, body: () => one, step: () => undefined })
+  return Effect.all(Array.from({ length: concurrency }, () => some), { concurrency, discard: true })
+}
+
 /** An event encoded and signed once: what every contender but the library does by hand. */
 const signed = (data: unknown): { readonly body: Buffer; readonly headers: Record<string, string> } => {
   const body = Buffer.from(
@@ -159,8 +166,7 @@ const stock = (setup: Setup): Contender => {
     )
   })
   return {
-    run: (count) =>
-      runtime.runPromise(Effect.forEach(Array.from({ length: count }), () => one, { concurrency, discard: true })),
+    run: (count) => runtime.runPromise(effectLoop(count, one)),
     close: () => runtime.dispose()
   }
 }
@@ -190,9 +196,7 @@ const library = (setup: Setup): Contender => {
   return {
     run: (count) =>
       runtime.runPromise(
-        Effect.forEach(Array.from({ length: count }), () => one, { concurrency, discard: true }).pipe(
-          Logger.withMinimumLogLevel(LogLevel.Warning)
-        )
+        Logger.withMinimumLogLevel(effectLoop(count, one), LogLevel.Warning)
       ),
     close: () => runtime.dispose()
   }
