@@ -98,11 +98,13 @@ export type ResilientHttpClientError =
   | ResponseTooLarge
   | RetryBudgetExhausted
 
-/** Scheme, host, port and path of a URL; what is no URL becomes `(invalid URL)`. */
+/**
+ * Scheme, host, port and path of an http or https URL, of another the scheme alone or `(not an http URL)`; what is no URL becomes `(invalid URL)`.
+ */
 export const safeUrl = (url: string): string => Urls.parse(url)?.safe ?? "(invalid URL)"
 
-/** Scheme, host and port of a URL: the key of breaker, budget and slots when no other is set. */
-export const originOf = (url: string): string => Urls.parse(url)?.origin ?? "(invalid URL)"
+/** The same without the path: the key of breaker, budget and slots when no other is set. */
+export const originOf = (url: string): string => Urls.parse(url)?.safeOrigin ?? "(invalid URL)"
 
 /** The transport failure inside an error of this client, if it has one. */
 export const transportFailure = (error: unknown): TransportFailure.TransportFailure | undefined =>
