@@ -9,15 +9,15 @@ export const serve = (): string =>
     `The first line on stdout is 'listening on http://HOST:PORT; N endpoints; database URL' (without the login), with --json
 {"listening","endpoints","database"}; logs go to stderr. The API is described at /openapi.json and at /docs; /health/live and
 /health/ready need no token. Without WEBHOOKS_API_TOKEN it listens on loopback only.
-It is asked by its own names, and answers 403 to others: localhost, --host and what WEBHOOKS_API_HOSTS lists (the name of a proxy before it, say);
-with --host 0.0.0.0 and nothing listed, any name.
+It is asked by its own names, and answers 403 to others: localhost, --host and what WEBHOOKS_API_HOSTS lists (its name in DNS, that of a proxy before
+it); with --host 0.0.0.0 or :: by any address, too, as health checks do.
 The tables are made, or brought up to date, at the start. With SQLite one process works: a second one ends with exit code 1.
 
 SIGTERM, Ctrl-C, a closed terminal: nothing new is taken, requests in flight have WEBHOOKS_GRACE to end, the rest is handed back to the next worker;
 then it exits with 0. A second one ends it at once: what was in flight is delivered again after its lease.`,
     examples(
       "effect-webhooks serve",
-      "WEBHOOKS_API_TOKEN=$(openssl rand -hex 32) effect-webhooks serve --host 0.0.0.0 --port 8080",
+      "WEBHOOKS_API_TOKEN=$(openssl rand -hex 32) WEBHOOKS_API_HOSTS=hooks.internal effect-webhooks serve --host 0.0.0.0 --port 8080",
       "WEBHOOKS_API_TOKEN_FILE=/run/secrets/token WEBHOOKS_API_HOSTS=hooks.example.com effect-webhooks serve --host 0.0.0.0",
       "WEBHOOKS_DATABASE_URL=postgres://app@db/app effect-webhooks serve"
     ),

@@ -18,8 +18,8 @@ import type * as Scope from "effect/Scope"
 import * as EgressPolicy from "./EgressPolicy.js"
 import * as Connecting from "./internal/connecting.js"
 import * as DispatcherTransport from "./internal/dispatcherTransport.js"
-import * as Dispatching from "./internal/dispatching.js"
 import * as Transport from "./internal/transport.js"
+import * as Tunnelling from "./internal/tunnelling.js"
 
 /** How connections are made. */
 export interface Options {
@@ -28,8 +28,9 @@ export interface Options {
   /** Certificate authorities (PEM) that are trusted beside the well-known ones. */
   readonly ca?: string | undefined
   /**
-   * A proxy that all requests go through (CONNECT), `http://[USER:PASSWORD@]HOST:PORT`; default: none, and none is taken from `HTTP_PROXY` and its like. The
-   * proxy resolves the names: what is guarded is what the URL says (literals, ports, names), not which addresses a name has.
+   * A proxy that makes all connections (CONNECT), `http[s]://[USER:PASSWORD@]HOST:PORT`; default: none, and none is taken from `HTTP_PROXY` and its like. The
+   * proxy resolves the names: what is guarded is what the URL says (literals, ports, names), not which addresses a name has. Where it makes none, that is a
+   * failure to connect, and nothing has been sent.
    */
   readonly proxy?: Redacted.Redacted<string> | undefined
   /** Most time for resolving, connecting and the TLS handshake together; default 10 s, as the attempt timeout that bounds it anyway. */
@@ -37,12 +38,16 @@ export interface Options {
 }
 
 /**
- * Makes the dispatcher; it is destroyed with its scope. Fails where the process has certificate verification switched off
+ * Makes the dispatcher; it is destroyed with its scope. Fails where `proxy` is no URL of a proxy, and where the process has certificate verification switched off
  * (`NODE_TLS_REJECT_UNAUTHORIZED=0`). A refusal reaches the caller of `HttpClient` as the cause of a `RequestError`, and of `ResilientHttpClient` as `EgressBlocked`.
  */
 export const make = (
   options: Options = {}
-): Effect.Effect<Undici.Dispatcher, TlsVerificationOff, EgressPolicy.EgressPolicy | Scope.Scope> =>
+): Effect.Effect<
+  Undici.Dispatcher,
+  InvalidEgressSettings | TlsVerificationOff,
+  EgressPolicy.EgressPolicy | Scope.Scope
+> =>
   Effect.gen(function*() {
     const off = yield* Effect.orElseSucceed(
       Config.option(Config.string("NODE_TLS_REJECT_UNAUTHORIZED")),
@@ -50,33 +55,23 @@ export const make = (
     )
     if (Option.contains(off, "0")) return yield* new TlsVerificationOff()
     const policy = yield* EgressPolicy.EgressPolicy
-    const proxy = options.proxy
-    const timeout = Duration.decode(options.connectTimeout ?? "10 seconds")
-    const connect = yield* Connecting.make(policy, { nameServers: options.nameServers, ca: options.ca, timeout })
-    return yield* Effect.map(
-      Effect.acquireRelease(
-        Effect.sync(() =>
-          proxy === undefined
-            ? new Undici.Agent({ ...bounds, connect, factory: Dispatching.makePool })
-            : new Undici.ProxyAgent({
-              ...bounds,
-              uri: Redacted.value(proxy),
-              proxyTunnel: true,
-              requestTls: Connecting.tlsOptions(options.ca),
-              connectTimeout: Duration.toMillis(timeout)
-            })
-        ),
-        (agent) => Effect.promise(() => agent.destroy())
-      ),
-      // Through a proxy nothing here connects to where a URL points: each request is judged by what its URL says.
-      (agent) => proxy === undefined ? agent : agent.compose(Connecting.judging(policy))
+    const proxy = options.proxy === undefined ? undefined : yield* readProxy("proxy", options.proxy)
+    const connecting = yield* Connecting.make(policy, {
+      nameServers: options.nameServers,
+      ca: options.ca,
+      proxy,
+      timeout: Duration.decode(options.connectTimeout ?? "10 seconds")
+    })
+    return yield* Effect.acquireRelease(
+      Effect.sync(() => new Undici.Agent({ ...bounds, ...connecting })),
+      (agent) => Effect.promise(() => agent.destroy())
     )
   })
 
 /** The dispatcher for `NodeHttpClient.layerUndiciWithoutDispatcher`. */
 export const layer = (
   options?: Options
-): Layer.Layer<NodeHttpClient.Dispatcher, TlsVerificationOff, EgressPolicy.EgressPolicy> =>
+): Layer.Layer<NodeHttpClient.Dispatcher, InvalidEgressSettings | TlsVerificationOff, EgressPolicy.EgressPolicy> =>
   Layer.scoped(NodeHttpClient.Dispatcher, make(options))
 
 /**
@@ -85,7 +80,7 @@ export const layer = (
  */
 export const layerHttpClient = (
   options?: Options
-): Layer.Layer<HttpClient.HttpClient, TlsVerificationOff, EgressPolicy.EgressPolicy> =>
+): Layer.Layer<HttpClient.HttpClient, InvalidEgressSettings | TlsVerificationOff, EgressPolicy.EgressPolicy> =>
   Layer.provide(
     Layer.effect(
       HttpClient.HttpClient,
@@ -110,9 +105,9 @@ export const layerHttpClientFromEnv: Layer.Layer<
   EgressPolicy.layerFromEnv
 )
 
-/** A variable of the environment that can't be used; its value isn't repeated. */
+/** A variable of the environment, or an option, that can't be used; its value isn't repeated. */
 export class InvalidEgressSettings extends Schema.TaggedError<InvalidEgressSettings>()("InvalidEgressSettings", {
-  /** The variable. */
+  /** The variable or the option. */
   path: Schema.String,
   problem: Schema.String
 }) {
@@ -165,19 +160,13 @@ const readCa = (path: string): Effect.Effect<string, InvalidEgressSettings, File
     ))
 
 const readProxy = (
+  path: string,
   text: Redacted.Redacted<string>
-): Effect.Effect<Redacted.Redacted<string>, InvalidEgressSettings> => {
-  const written = Redacted.value(text).trim()
-  const url = URL.canParse(written) ? new URL(written) : undefined
-  return (url?.protocol === "http:" || url?.protocol === "https:") && url.pathname === "/" && url.search === "" &&
-      url.hash === ""
-    ? Effect.succeed(Redacted.make(written))
-    : Effect.fail(
-      new InvalidEgressSettings({
-        path: "WEBHOOKS_PROXY",
-        problem: "is not the URL of a proxy; write http://HOST:PORT"
-      })
-    )
+): Effect.Effect<Tunnelling.Proxy, InvalidEgressSettings> => {
+  const proxy = Tunnelling.parse(Redacted.value(text).trim())
+  return proxy === undefined
+    ? Effect.fail(new InvalidEgressSettings({ path, problem: "is not the URL of a proxy; write http://HOST:PORT" }))
+    : Effect.succeed(proxy)
 }
 
 const variable = <A>(config: Config.Config<A>): Effect.Effect<A | undefined> =>
@@ -197,6 +186,6 @@ const optionsFromEnv: Effect.Effect<Options, InvalidEgressSettings, FileSystem.F
   )
   return {
     ca: file === undefined ? undefined : yield* readCa(file),
-    proxy: proxy === undefined ? undefined : yield* readProxy(proxy)
+    proxy: proxy === undefined ? undefined : yield* Effect.as(readProxy("WEBHOOKS_PROXY", proxy), proxy)
   }
 })

@@ -61,7 +61,7 @@ export class RetryBudgetExhausted
  * addresses a name had stays in the operator's log.
  */
 export class EgressBlocked extends Schema.TaggedError<EgressBlocked>("effect-webhooks/EgressBlocked")("EgressBlocked", {
-  /** Host name or address literal of the URL. */
+  /** Host name or address literal of the URL; empty: it has none. */
   host: Schema.String,
   /** Why, as in `EgressPolicy.Decision`. */
   rule: Schema.String,
@@ -70,7 +70,7 @@ export class EgressBlocked extends Schema.TaggedError<EgressBlocked>("effect-web
 }) {
   override get message(): string {
     return this.by === "url"
-      ? `requests to ${this.host} are blocked by the egress policy (${this.rule})`
+      ? `requests to ${this.host || "no host"} are blocked by the egress policy (${this.rule})`
       : `requests to ${this.host} are blocked by the egress policy: it resolves to an address that is not allowed (${this.rule})`
   }
 }
@@ -98,11 +98,13 @@ export type ResilientHttpClientError =
   | ResponseTooLarge
   | RetryBudgetExhausted
 
-/** Scheme, host, port and path of a URL; what is no URL becomes `(invalid URL)`. */
+/**
+ * Scheme, host, port and path of an http or https URL, of another the scheme alone or `(not an http URL)`; what is no URL becomes `(invalid URL)`.
+ */
 export const safeUrl = (url: string): string => Urls.parse(url)?.safe ?? "(invalid URL)"
 
-/** Scheme, host and port of a URL: the key of breaker, budget and slots when no other is set. */
-export const originOf = (url: string): string => Urls.parse(url)?.origin ?? "(invalid URL)"
+/** The same without the path: the key of breaker, budget and slots when no other is set. */
+export const originOf = (url: string): string => Urls.parse(url)?.safeOrigin ?? "(invalid URL)"
 
 /** The transport failure inside an error of this client, if it has one. */
 export const transportFailure = (error: unknown): TransportFailure.TransportFailure | undefined =>

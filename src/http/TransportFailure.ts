@@ -5,7 +5,7 @@
 
 /**
  * - `dns`: the name could not be resolved.
- * - `connect`: no connection came about.
+ * - `connect`: no connection came about, or a proxy made none.
  * - `tls`: the handshake failed or a certificate was not accepted.
  * - `connection`: an established connection broke.
  * - `protocol`: the peer did not speak HTTP as it must.
@@ -15,7 +15,7 @@ export type Kind = "connect" | "connection" | "dns" | "protocol" | "tls"
 /** A failed exchange. */
 export interface TransportFailure {
   readonly kind: Kind
-  /** The error code of the system or of undici (`ECONNREFUSED`), when it has one that is known to be only a code. */
+  /** The error code of the system or of undici (`ECONNREFUSED`), when it has one that is known to be only a code; `PROXY_407`: what a proxy answered. */
   readonly code: string | undefined
   /** No byte of the request can have reached the peer: even what is not idempotent may be sent again. */
   readonly neverLeft: boolean
@@ -30,6 +30,8 @@ export const fromCause = (cause: unknown): TransportFailure => {
     const code = written !== undefined && codePattern.test(written) ? written : undefined
     // A resolver's codes are also those of sockets: `ECONNREFUSED` is a name server that isn't there.
     if (textOf(error, "_tag") === "NameNotResolved") return { ...dns, code }
+    // What broke was the connection to the proxy.
+    if (textOf(error, "_tag") === "NoTunnel") return { ...connect, code }
     if (textOf(error, "_tag") === "StaleConnection") {
       return { ...fromCause(Reflect.get(error, "cause")), stale: true }
     }

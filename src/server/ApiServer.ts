@@ -49,9 +49,8 @@ export interface Options {
   readonly host?: string | undefined
   /**
    * Names, or addresses, without port, that the server is asked by beside `localhost`, `127.0.0.1`, `[::1]` and `host`; of a proxy before it, say. A request
-   * whose `Host` is another is answered 403. A server that is bound to more than loopback can be asked by any address (health checks of load balancers
-   * do), and one that is bound to all addresses (`0.0.0.0`, `::`) by any name, unless names are given here: it has a token then, and no page knows that.
-   * Default: none.
+   * whose `Host` is another is answered 403, whoever asks. A server that is bound to all addresses (`0.0.0.0`, `::`) can be asked by any address, as load
+   * balancers do for its health. Default: none.
    */
   readonly hosts?: ReadonlyArray<string> | undefined
   /** Any of them lets in; 16 to 512 visible ASCII characters each. Default: none. */

@@ -100,6 +100,16 @@ describe("egress check", () => {
     }])
   })
 
+  it("shows of another scheme's URL nothing that it may carry", async () => {
+    for (const url of ["postgres:alice:pw@db/x", "blob:https://alice:pw@db/x", "mailto:alice@db", "alice:pw@db"]) {
+      const { code, err, out } = await run(["egress", "check", "--json", "--", url])
+      expect([code, err, json(out)]).toEqual([1, "", [
+        { url: "(not an http URL)", host: "", addresses: [], decision: "blocked", rule: "scheme" }
+      ]])
+    }
+    expect((await run(["egress", "check", "--", "postgres://db/alice"])).out).toBe("blocked  postgres:  (scheme)\n")
+  })
+
   it("heeds the allow and the deny list; deny wins", async () => {
     const check = async (env: Readonly<Record<string, string>>) =>
       json((await run(["egress", "check", "--json", "http://10.1.2.3:3000/"], { env })).out)[0]

@@ -185,6 +185,21 @@ describe("errors", () => {
     expect(ResilientHttpClient.originOf("canary")).toBe("(invalid URL)")
     expect(ResilientHttpClient.safeUrl("HTTPS://Example.COM:443/a/../b?c")).toBe("https://example.com/b")
   })
+
+  it.each([
+    ["postgres:canary:canary@db/canary", "(not an http URL)"],
+    ["canary:canary@db/canary", "(not an http URL)"],
+    ["blob:https://canary:canary@example.com/canary", "(not an http URL)"],
+    ["mailto:canary@example.com", "(not an http URL)"],
+    ["data:text/plain,canary", "(not an http URL)"],
+    ["javascript:canary", "(not an http URL)"],
+    ["postgres://canary:canary@canary/canary", "postgres:"],
+    [" FTP://canary:canary@canary/canary", "ftp:"],
+    ["file:///canary", "file:"],
+    ["x:////canary:canary@canary", "x:"]
+  ])("safeUrl and originOf show nothing of what another scheme carries: %s", (url, shown) => {
+    expect([ResilientHttpClient.safeUrl(url), ResilientHttpClient.originOf(url)]).toEqual([shown, shown])
+  })
 })
 
 describe("spans", () => {

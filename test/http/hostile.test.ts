@@ -12,4 +12,4 @@ it.scopedLive("hostile receivers", () =>
         ({ problems }) => problems.map((problem) => `${peer.name}: ${problem}`)
       ), { concurrency: 8 })
     expect(found.flat()).toEqual([])
-  }))
+  }), 120_000)

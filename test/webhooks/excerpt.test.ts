@@ -3,6 +3,7 @@ import * as FastCheck from "effect/FastCheck"
 import * as Redacted from "effect/Redacted"
 import * as Excerpt from "../../src/webhooks/internal/excerpt.js"
 import { requestSecrets } from "../../src/webhooks/internal/requestSecrets.js"
+import { find } from "../secrets/canaries.js"
 
 const excerpt = (body: string | Uint8Array, secrets: ReadonlyArray<string> = []) =>
   Excerpt.make(typeof body === "string" ? Buffer.from(body) : body, () => secrets)
@@ -188,6 +189,69 @@ describe("secrets of the request", () => {
     const headers = { "X-Long": "0123456789".repeat(750) }
     const body = `${headers["X-Long"]}${"x".repeat(8192 - 7500 - 7)}${secret}${"y".repeat(9000)}`
     expect(answer(body, { secret, headers })).toBe(`[redacted]${"x".repeat(685)}`)
+  })
+
+  const bytesOf = (text: string) => [...Buffer.from(text)]
+  const digits = (text: string) => bytesOf(text).map((byte) => byte.toString(16).padStart(2, "0"))
+  const ways: Readonly<Record<string, (text: string) => string>> = {
+    "percent-encoding of every character": (text) => digits(text).map((two) => `%${two}`).join(""),
+    "percent-encoding twice": (text) => digits(text).map((two) => `%25${two}`).join(""),
+    "\\u00XX": (text) => digits(text).map((two) => `\\u00${two}`).join(""),
+    "\\u00XX in JSON in JSON": (text) => digits(text).map((two) => `\\\\u00${two}`).join(""),
+    "\\u{XX}": (text) => digits(text).map((two) => `\\u{${two}}`).join(""),
+    "\\xXX": (text) => digits(text).map((two) => `\\x${two.toUpperCase()}`).join(""),
+    "octal escapes": (text) => bytesOf(text).map((byte) => `\\${byte.toString(8).padStart(3, "0")}`).join(""),
+    "a backslash before each": (text) => [...text].map((one) => `\\${one}`).join(""),
+    "a list of bytes": (text) => bytesOf(text).join(","),
+    "a list of bytes with spaces": (text) => `[ ${bytesOf(text).join(" , ")} ]`,
+    "bytes of C": (text) => digits(text).map((two) => `0x${two}`).join(", "),
+    "a hexdump with spaces": (text) => digits(text).join(" "),
+    "a hexdump with colons": (text) => digits(text).join(":").toUpperCase(),
+    "a hexdump as xxd makes it": (text) => `00000000: ${digits(text).join("").match(/.{1,4}/g)?.join(" ") ?? ""}  `,
+    "decimal references": (text) => bytesOf(text).map((byte) => `&#${byte};`).join(""),
+    "hexadecimal references": (text) => digits(text).map((two) => `&#x${two};`).join(""),
+    "quoted-printable": (text) => digits(text).map((two) => `=${two.toUpperCase()}`).join(""),
+    "base64 behind one byte": (text) => Buffer.from(`x${text}`).toString("base64"),
+    "base64 behind two bytes": (text) => Buffer.from(`xx${text}`).toString("base64"),
+    "base64url behind two bytes": (text) => Buffer.from(`xx${text}y`).toString("base64url"),
+    "base64 in a URL": (text) => encodeURIComponent(Buffer.from(`k: ${text}`).toString("base64"))
+  }
+
+  it.each(Object.entries(ways))("as %s: nothing of it can be read, whole or in part", (_, way) => {
+    const given = {
+      secret,
+      headers: { "x-api-key": "hdrCANARY12345xyzABCdef", authorization: "Basic dXNlci1uYW1lOnBhc3MrL3dvcmQ=" },
+      url: "https://a.example.com/in?k=queryCANARY123longValue"
+    }
+    const told = {
+      secret,
+      header: given.headers["x-api-key"],
+      user: "user-name",
+      password: "pass+/word",
+      query: "queryCANARY123longValue"
+    }
+    for (const value of [...Object.values(told), told.header.slice(0, 8), secret.slice(10, 20)]) {
+      for (const before of ["", "err ", "{\"e\":\"", "x".repeat(970)]) {
+        const shown = answer(`${before}${way(value)} end`, given) ?? ""
+        expect([shown, find([["", shown]], told)]).toEqual([shown, []])
+      }
+    }
+    // What tells nothing is shown as it is.
+    const other = `err ${way("something-else-that-is-no-secret")} end`
+    expect(answer(other, given)).toBe(other)
+  })
+
+  it("as a list of the bytes of a key that is no text", () => {
+    for (const way of [[...key].join(","), key.toString("hex").replace(/../g, "$& ")]) {
+      expect(answer(`key ${way}`, { secret })).toBe("[redacted]")
+    }
+  })
+
+  it("reads a body of 16 KiB that is all escapes in little time", () => {
+    const body = "%2541\\u0025&#37;,104,0x68 QUJDREVGR0hJSktM".repeat(400)
+    const startedAt = performance.now()
+    for (let n = 0; n < 20; n++) answer(body, { secret })
+    expect((performance.now() - startedAt) / 20).toBeLessThan(100)
   })
 
   const printable = FastCheck.string({ minLength: 8, maxLength: 80 })

@@ -1,5 +1,6 @@
 /**
- * One connection: judge the target, resolve its name, judge every address, dial what was judged, and look once more at what was reached.
+ * One connection: judge the target, resolve its name, judge every address, dial what was judged, and look once more at what was reached. Through a proxy only the
+ * target is judged: the proxy resolves and dials.
  */
 import * as Undici from "@effect/platform-node/Undici"
 import * as Cause from "effect/Cause"
@@ -14,31 +15,42 @@ import * as tls from "node:tls"
 import type { Policy } from "../EgressPolicy.js"
 import { EgressBlocked } from "../ResilientHttpClientError.js"
 import { parseAddress } from "./addresses.js"
-import type { ConnectOptions } from "./dispatching.js"
+import { type ConnectOptions, makePool } from "./dispatching.js"
 import * as Resolving from "./resolving.js"
+import * as Tunnelling from "./tunnelling.js"
 
 export interface Settings {
   readonly nameServers: ReadonlyArray<string> | undefined
   /** PEM. */
   readonly ca: string | undefined
+  /** Makes the connections in our place. */
+  readonly proxy: Tunnelling.Proxy | undefined
   /** For all of it together. */
   readonly timeout: Duration.Duration
 }
 
-/** A connector for undici. What is still connecting when the scope closes is given up. */
-export const make = (
-  policy: Policy,
-  settings: Settings
-): Effect.Effect<Undici.buildConnector.connector, never, Scope.Scope> =>
+/** What an agent needs to make connections. */
+export interface Connector {
+  readonly connect: Undici.buildConnector.connector
+  /** Makes the pool of an origin; throws what is no `http:` or `https:` back at whoever asks for it. */
+  readonly factory: (origin: string | URL, options: object) => Undici.Dispatcher
+}
+
+/** What is still connecting when the scope closes is given up. */
+export const make = (policy: Policy, settings: Settings): Effect.Effect<Connector, never, Scope.Scope> =>
   Effect.map(FiberSet.makeRuntime<never, void, never>(), (fork) => {
     // Made once: to read the authorities anew takes 25 ms of every connection.
-    const secure = Undici.buildConnector({
-      rejectUnauthorized: true,
-      secureContext: tls.createSecureContext(tlsOptions(settings.ca)),
-      allowH2: false
+    const secureContext = tls.createSecureContext({
+      minVersion: "TLSv1.2",
+      ...(settings.ca === undefined ? {} : { ca: [...tls.rootCertificates, settings.ca] })
     })
-    return (options, callback) => {
-      const connected = Effect.suspend(() => connect(policy, settings, secure, options)).pipe(
+    const secure = Undici.buildConnector({ rejectUnauthorized: true, secureContext, allowH2: false })
+    const reach = (host: string, port: number) =>
+      settings.proxy === undefined
+        ? dialJudged(policy, settings, host, port)
+        : Tunnelling.open(settings.proxy, secureContext, host, port)
+    const open: Connector["connect"] = (options, callback) => {
+      const connected = Effect.suspend(() => connect(policy, reach, secure, options)).pipe(
         Effect.timeoutFail({ duration: settings.timeout, onTimeout: () => new ConnectTimeout() }),
         Effect.raceFirst(abandoned(options)),
         Effect.matchCause({
@@ -52,16 +64,18 @@ export const make = (
       )
       fork(connected)
     }
+    return {
+      connect: open,
+      // undici would refuse it in its own words, as no policy.
+      factory: (origin, options) => {
+        const url = URL.canParse(origin) ? new URL(origin) : undefined
+        if (url?.protocol === "https:" || url?.protocol === "http:") return makePool(origin, options)
+        const blocked = new EgressBlocked({ host: url?.hostname ?? "", rule: "scheme", by: "url" })
+        fork(logged(blocked, url === undefined || url.port === "" ? undefined : Number(url.port)))
+        throw blocked
+      }
+    }
   })
-
-/** How TLS is spoken: 1.2 or newer, with a certificate that is always verified. */
-export const tlsOptions = (
-  ca: string | undefined
-): { readonly minVersion: "TLSv1.2"; readonly rejectUnauthorized: true; readonly ca?: Array<string> } => ({
-  minVersion: "TLSv1.2",
-  rejectUnauthorized: true,
-  ...(ca === undefined ? {} : { ca: [...tls.rootCertificates, ca] })
-})
 
 /** Whether a text is a certificate (PEM), or several. */
 export const isCertificate = (text: string): boolean => {
@@ -74,15 +88,6 @@ export const isCertificate = (text: string): boolean => {
     }
   })
 }
-
-/** Judges each request by its URL, before anything is done for it. */
-export const judging =
-  (policy: Policy): Undici.Dispatcher.DispatcherComposeInterceptor => (dispatch) => (options, handler) => {
-    const url = new URL(String(options.origin))
-    const decision = policy.decideUrl(url)
-    if (decision._tag === "Blocked") throw new EgressBlocked({ host: url.hostname, rule: decision.rule, by: "url" })
-    return dispatch(options, handler)
-  }
 
 // --- internal
 
@@ -110,24 +115,33 @@ const toError = (cause: Cause.Cause<unknown>): Error => {
 
 const connect = (
   policy: Policy,
-  settings: Settings,
+  reach: (host: string, port: number) => Effect.Effect<net.Socket, Error>,
   secure: Undici.buildConnector.connector,
   options: Undici.buildConnector.Options
+): Effect.Effect<net.Socket, Error> => {
+  const isTls = options.protocol === "https:"
+  const host = options.hostname.replace(/^\[(.*)\]$/, "$1")
+  const port = options.port === "" ? (isTls ? 443 : 80) : Number(options.port)
+  const url = new URL(`${options.protocol}//${host.includes(":") ? `[${host}]` : host}:${port}/`)
+  const target = policy.decideUrl(url)
+  if (target._tag === "Blocked") return refuse(host, port, target.rule, "url", [])
+  return isTls
+    ? Effect.flatMap(reach(host, port), (socket) => encrypt(secure, options, host, socket))
+    : reach(host, port)
+}
+
+/** A TCP connection to what the name resolves to, if all of that is allowed. */
+const dialJudged = (
+  policy: Policy,
+  settings: Settings,
+  host: string,
+  port: number
 ): Effect.Effect<net.Socket, Error> =>
-  Effect.gen(function*() {
-    const isTls = options.protocol === "https:"
-    const host = options.hostname.replace(/^\[(.*)\]$/, "$1")
-    const port = options.port === "" ? (isTls ? 443 : 80) : Number(options.port)
-    const url = new URL(`${options.protocol}//${host.includes(":") ? `[${host}]` : host}:${port}/`)
-    const target = policy.decideUrl(url)
-    if (target._tag === "Blocked") return yield* refuse(host, port, target.rule, "url", [])
-    const answers = yield* Resolving.addressesOf(policy, host, port, settings.nameServers)
+  Effect.flatMap(Resolving.addressesOf(policy, host, port, settings.nameServers), (answers) => {
     const decision = policy.decide(host, port, answers)
-    if (decision._tag === "Blocked") {
-      return yield* refuse(host, port, decision.rule, parseAddress(host) === undefined ? "name" : "url", answers)
-    }
-    const socket = yield* dial(host, port, decision.addresses)
-    return isTls ? yield* encrypt(secure, options, host, socket) : socket
+    return decision._tag === "Blocked"
+      ? refuse(host, port, decision.rule, parseAddress(host) === undefined ? "name" : "url", answers)
+      : dial(host, port, decision.addresses)
   })
 
 /** The addresses go to the operator's log, and nowhere else. */
@@ -138,15 +152,22 @@ const refuse = (
   by: "name" | "url",
   answers: ReadonlyArray<string>
 ): Effect.Effect<never, EgressBlocked> =>
-  Effect.zipRight(
-    Effect.annotateLogs(Effect.logWarning("egress_blocked"), {
-      host,
-      port,
-      rule,
-      ...(answers.length === 0 ? {} : { addresses: answers.slice(0, maxLogged).join(" ") })
-    }),
-    Effect.fail(new EgressBlocked({ host, rule, by }))
-  )
+  Effect.suspend(() => {
+    const blocked = new EgressBlocked({ host, rule, by })
+    return Effect.zipRight(logged(blocked, port, answers), Effect.fail(blocked))
+  })
+
+const logged = (
+  { host, rule }: EgressBlocked,
+  port: number | undefined,
+  answers: ReadonlyArray<string> = []
+): Effect.Effect<void> =>
+  Effect.annotateLogs(Effect.logWarning("egress_blocked"), {
+    host,
+    ...(port === undefined ? {} : { port }),
+    rule,
+    ...(answers.length === 0 ? {} : { addresses: answers.slice(0, maxLogged).join(" ") })
+  })
 
 const maxLogged = 8
 

@@ -1,10 +1,11 @@
 /**
- * undici's pool, and three things of its clients mended. One whose exchange is aborted connects once more, for nothing, and keeps that connection for ever
- * (nodejs/undici#5845); one that is still connecting when its request is aborted goes on with it (#386); and it doesn't say whether a connection broke that had been
- * kept from an earlier request.
+ * undici's pool, and four things of its clients mended. One whose exchange is aborted connects once more, for nothing, and keeps that connection for ever
+ * (nodejs/undici#5845); one that is still connecting when its request is aborted goes on with it (#386); it doesn't say whether a connection broke that had been
+ * kept from an earlier request; and of an answer's head it doesn't count the first line, whose reason phrase may be of any length.
  */
 import * as Undici from "@effect/platform-node/Undici"
 import * as Data from "effect/Data"
+import * as http from "node:http"
 import type * as net from "node:net"
 
 /** A pool of connections to one origin: an agent's `factory`. `connect` of its options is told by `signal` when nobody waits for it any more. */
@@ -57,12 +58,16 @@ class Line {
   socket: net.Socket | undefined
   /** Answers that came to their end on this socket. */
   answers = 0
+  /** Bytes that have been read of an answer's head without coming to its end; `undefined`: none is waited for. */
+  head: number | undefined
   /** Ends the connecting, while there is any. */
   abandon: (() => void) | undefined
   private readonly connector: Undici.buildConnector.connector
+  private readonly maxHead: number
 
-  constructor(connector: Undici.buildConnector.connector) {
+  constructor(connector: Undici.buildConnector.connector, maxHead: number) {
     this.connector = connector
+    this.maxHead = maxHead
   }
 
   readonly connect: Undici.buildConnector.connector = (options, callback) => {
@@ -75,6 +80,8 @@ class Line {
       this.abandon = undefined
       this.socket = result[1] ?? undefined
       this.answers = 0
+      // Before undici does, and it reads all that there is.
+      this.socket?.on("readable", this.onReadable)
       callback(...result)
     }
     this.abandon = () => {
@@ -84,13 +91,24 @@ class Line {
     const request: ConnectOptions = { ...options, signal: controller.signal }
     this.connector(request, finish)
   }
+
+  /** Breaks the connection where a head is longer than it may be. */
+  limit(head: number): void {
+    if (head > this.maxHead) this.socket?.destroy(new Undici.errors.HeadersOverflowError())
+  }
+
+  private readonly onReadable = (): void => {
+    if (this.head === undefined || this.socket === undefined) return
+    this.limit(this.head)
+    this.head += this.socket.readableLength
+  }
 }
 
 class Client extends Undici.Client {
   private readonly line: Line
 
   constructor(origin: URL, options: Settings) {
-    const line = new Line(options.connect)
+    const line = new Line(options.connect, options.maxHeaderSize ?? http.maxHeaderSize)
     super(origin, { ...options, connect: line.connect })
     this.line = line
   }
@@ -127,7 +145,9 @@ class Exchange implements Undici.Dispatcher.DispatchHandler {
       this.reason = reason
       this.line.socket?.destroy(new Abandoned())
     })
-    if (this.state === "starting") this.state = "sent"
+    if (this.state !== "starting") return
+    this.state = "sent"
+    this.line.head = 0
   }
 
   onResponseStarted(): void {
@@ -140,7 +160,10 @@ class Exchange implements Undici.Dispatcher.DispatchHandler {
   }
 
   onHeaders(...head: Parameters<NonNullable<Undici.Dispatcher.DispatchHandler["onHeaders"]>>): boolean {
-    return this.handler.onHeaders?.(...head) ?? true
+    const [status, fields, , phrase] = head
+    this.line.head = status < 200 ? 0 : undefined
+    this.line.limit(fields.reduce((sum, { length }) => sum + length, phrase.length))
+    return this.line.socket?.destroyed === true ? false : this.handler.onHeaders?.(...head) ?? true
   }
 
   onData(chunk: Buffer): boolean {
@@ -154,6 +177,7 @@ class Exchange implements Undici.Dispatcher.DispatchHandler {
   }
 
   onError(error: Error): void {
+    this.line.head = undefined
     const isStale = this.state === "sent" && this.line.answers > 0 && broken.has(Reflect.get(error, "code"))
     this.state = "over"
     this.waited()

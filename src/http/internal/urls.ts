@@ -8,8 +8,10 @@ export interface Parsed {
   readonly origin: string
   /** Path and query, as a request line has them. */
   readonly path: string
-  /** Scheme, host, port and path: what may be shown. */
+  /** What may be shown: scheme, host, port and path, or the scheme alone where it isn't `http:` or `https:` (others put what they like behind it). */
   readonly safe: string
+  /** The same without the path. */
+  readonly safeOrigin: string
 }
 
 /** The parts of a URL; `undefined`: it is none. */
@@ -23,12 +25,15 @@ const longest = 2048
 
 const read = (url: string): Parsed | undefined => {
   if (!URL.canParse(url)) return undefined
-  const { origin, pathname, protocol, search } = new URL(url)
-  return {
-    origin,
-    path: pathname + search,
-    safe: `${origin === "null" ? `${protocol}//` : origin}${pathname}`
+  const { host, pathname, protocol, search } = new URL(url)
+  const origin = `${protocol}//${host}`
+  const path = pathname + search
+  if (protocol === "http:" || protocol === "https:") {
+    return { origin, path, safe: origin + pathname, safeOrigin: origin }
   }
+  // Without slashes it may be no scheme either: `user:password@host` parses, too.
+  const scheme = url.trimStart().toLowerCase().startsWith(`${protocol}//`) ? protocol : "(not an http URL)"
+  return { origin, path, safe: scheme, safeOrigin: scheme }
 }
 
 const known = globalValue(

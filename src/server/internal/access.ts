@@ -30,17 +30,15 @@ export const all = (...checks: ReadonlyArray<Check>): Check => (asked) => {
 
 /**
  * Lets in who asks by a name of this server: a page whose name its owner lets point here (DNS rebinding) is one of ours to a browser, but its requests say
- * that name. The names are those of loopback, the one that is bound to and `names`; beyond loopback any address, too, since what is asked for by address
- * can't be rebound, and load balancers probe so. Bound to all addresses with nothing in `names`, the server can't know what it is called, and any name
- * will do: there it has tokens, which a page doesn't know, and without one there is `/health/*`, which says a word, and else the same 401 everywhere.
+ * that name. The names are those of loopback, the one that is bound to and `names`; bound to all addresses, any address, too, since what is asked for by
+ * address can't be rebound, and load balancers probe so.
  */
 export const byHost = (bound: string, names: ReadonlyArray<string>): Check => {
-  const local = HostName.isLoopback(bound)
+  const isOpen = HostName.isUnspecified(bound)
   const known = new Set([bound, ...names].filter((name) => name !== "").map(HostName.canonical))
-  if (names.length === 0 && HostName.isUnspecified(bound)) return () => undefined
   return ({ host }) => {
     const asked = HostName.nameOf(host)
-    return HostName.isLoopback(asked) || known.has(asked) || !local && isIP(asked) !== 0 ? undefined : foreignHost
+    return HostName.isLoopback(asked) || known.has(asked) || isOpen && isIP(asked) !== 0 ? undefined : foreignHost
   }
 }
 

@@ -3,6 +3,8 @@
  * of the request, which receivers like to repeat in their errors.
  */
 
+import { gap, readings } from "./readings.js"
+
 /** Most characters of an excerpt. */
 export const maxLength = 1000
 
@@ -11,17 +13,20 @@ export const mark = "[redacted]"
 
 /**
  * The excerpt of a body, read as UTF-8 (what is none becomes U+FFFD); `undefined` if nothing is left of it. Of each secret no 8 characters in a row remain,
- * letter case set aside; one that is shorter is masked as a whole. `secrets` gives those that can show in a text of so many characters.
+ * letter case set aside; one that is shorter is masked as a whole. Where 8 of them can be read in what is left in another way (escaped, as numbers, in base64), nothing
+ * of it is shown. `secrets` gives those that can show in a text of so many characters.
  */
 export const make = (body: Uint8Array, secrets: (length: number) => ReadonlyArray<string>): string | undefined => {
   if (body.length === 0) return undefined
   const text = clean(decoder.decode(body.subarray(0, maxBytes)))
+  const known = secrets(text.length)
   const shown = cut(
     text,
-    covered(text, secrets(text.length)),
+    covered(text, known.map(clean)),
     body.length > maxBytes ? text.length - window + 1 : text.length
   )
-  return shown.trim() === "" ? undefined : shown
+  if (shown.trim() === "") return undefined
+  return isReadIn(shown, known) ? mark : shown
 }
 
 // --- internal
@@ -42,31 +47,45 @@ const unseen = /[\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}]/gu
 /** Marks each character that belongs to a secret. */
 const covered = (text: string, secrets: ReadonlyArray<string>): Uint8Array => {
   const cover = new Uint8Array(text.length)
+  const folded = fold(text)
   for (const [size, joined] of joinBySize(secrets)) {
-    const windows = hashes(text, size)
+    const windows = hashes(folded, size)
     const shared = sharedHashes(windows, hashes(joined, size))
     if (shared.size === 0) continue
     for (let start = 0; start < windows.length; start++) {
-      if (shared.has(windows[start]!)) cover.fill(1, start, start + size)
+      if (shared.has(windows[start]!) && joined.includes(folded.slice(start, start + size))) {
+        cover.fill(1, start, start + size)
+      }
     }
   }
   return cover
+}
+
+/** Whether a text gives away a secret to whoever reads it in another way. */
+const isReadIn = (text: string, secrets: ReadonlyArray<string>): boolean => {
+  const found = readings(text)
+  if (found.length === 0) return false
+  const long = secrets.filter(({ length }) => length >= window)
+  // Of keys that are no text there are the bytes.
+  const keys = long.filter((secret) => /^(?:[0-9a-f]{2}){8,}$/.test(secret)).map((digits) =>
+    Buffer.from(digits, "hex").toString("latin1")
+  )
+  return covered(found.join(gap), [...long, ...keys]).includes(1)
 }
 
 /** The secrets by the size of their windows, as one text each: no cleaned text holds the line break between them. */
 const joinBySize = (secrets: ReadonlyArray<string>): Map<number, string> => {
   const joined = new Map<number, string>()
   for (const secret of secrets) {
-    const cleaned = clean(secret)
-    const size = Math.min(window, cleaned.length)
-    if (size > 0) joined.set(size, `${joined.get(size) ?? ""}${cleaned}\n`)
+    const size = Math.min(window, secret.length)
+    if (size > 0) joined.set(size, `${joined.get(size) ?? ""}${fold(secret)}\n`)
   }
   return joined
 }
 
 /**
  * The hashes that two lists share. By hashes and a bitmap before a set, since this runs for each answer, the secrets have
- * hundreds of windows and next to none is shared. Two windows that happen to share a hash mean a mark too many, never one too few.
+ * hundreds of windows and next to none is shared.
  */
 const sharedHashes = (left: Int32Array, right: Int32Array): Set<number> => {
   const seen = new Uint8Array(bitmapBytes)
@@ -82,8 +101,7 @@ const sharedHashes = (left: Int32Array, right: Int32Array): Set<number> => {
 const bitmapBytes = 8192
 
 /** The hash of each window: a rolling polynomial, modulo 2^32. */
-const hashes = (text: string, size: number): Int32Array => {
-  const folded = fold(text)
+const hashes = (folded: string, size: number): Int32Array => {
   const found = new Int32Array(Math.max(0, folded.length - size + 1))
   let power = 1
   for (let exponent = 0; exponent < size; exponent++) power = Math.imul(power, base)

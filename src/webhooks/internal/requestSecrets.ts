@@ -6,7 +6,7 @@ import type { EndpointFields } from "./endpointFields.js"
 
 /**
  * The secrets of requests to an endpoint (expired ones too) and the signatures that were sent, header values, the URL's query and userinfo; each as it is,
- * without its prefix, decoded, as hex and base64, and as JSON and URLs would escape it. Only those that can show in a text of
+ * without its prefix, decoded, as hex and base64 (wherever that begins), and as JSON and URLs would escape it. Only those that can show in a text of
  * `length` characters: to a short answer the short ones.
  */
 export const requestSecrets = (
@@ -18,12 +18,9 @@ export const requestSecrets = (
     return endpoint.secrets.map(({ value }) => Redacted.value(value)).filter((secret) => secret.length <= length)
   }
   const found = new Set<string>()
-  for (const { value } of endpoint.secrets) addKey(found, Redacted.value(value))
   // `v1,…` several times with spaces between, or hex alone.
   for (const list of signatures) for (const signature of list.split(" ")) addSignature(found, signature)
-  for (const value of Object.values(endpoint.headers)) addHeader(found, Redacted.value(value))
-  addUrl(found, endpoint.url)
-  return [...found]
+  return [...ofEndpoint(endpoint), ...found]
 }
 
 // --- internal
@@ -32,6 +29,20 @@ export const requestSecrets = (
 const telling = 6
 
 const base64 = /^[\w+/-]{8,}={0,2}$/
+
+/** By endpoint: what is the same for all its requests. */
+const written = new WeakMap<object, ReadonlyArray<string>>()
+
+const ofEndpoint = (endpoint: Pick<EndpointFields, "headers" | "secrets" | "url">): ReadonlyArray<string> => {
+  const known = written.get(endpoint)
+  if (known !== undefined) return known
+  const found = new Set<string>()
+  for (const { value } of endpoint.secrets) addKey(found, Redacted.value(value))
+  for (const value of Object.values(endpoint.headers)) addHeader(found, Redacted.value(value))
+  addUrl(found, endpoint.url)
+  written.set(endpoint, [...found])
+  return [...found]
+}
 
 const addKey = (found: Set<string>, key: string): void => {
   addForms(found, key)
@@ -60,6 +71,16 @@ const addBytes = (found: Set<string>, bytes: Buffer): void => {
   if (bytes.length < 4) return
   found.add(bytes.toString("hex"))
   addEscaped(found, bytes.toString("base64"))
+  // Behind one or two bytes of something else: without the first and last characters, which also hold bits of what stands beside it.
+  for (const shift of [1, 2]) {
+    const shifted = Buffer.concat([Buffer.alloc(shift), bytes]).toString("base64").replace(/=+$/, "").slice(
+      shift + 1,
+      -1
+    )
+    if (shifted.length < 8) continue
+    found.add(shifted)
+    found.add(shifted.replaceAll("+", "-").replaceAll("/", "_"))
+  }
 }
 
 const addEscaped = (found: Set<string>, text: string): void => {

@@ -47,6 +47,25 @@ export const peers: ReadonlyArray<HostilePeer> = [
   ),
   says("a header of 1 MB", header(`x-long: ${"x".repeat(1_048_576)}`), protocol, { atOnce: 10 }),
   says("2 000 headers", `HTTP/1.1 200 OK\r\n${"x-filler: filler\r\n".repeat(2000)}\r\n`, protocol, manyHeaders),
+  row(
+    "a reason phrase without end",
+    {
+      request: (socket) => {
+        socket.write("HTTP/1.1 200 ")
+        flood(socket, "OK ".repeat(500))
+      }
+    },
+    protocol
+  ),
+  says("a reason phrase of 20 kB", answer(`200 ${"K".repeat(20_000)}`), protocol),
+  // The last of it, which is what undici knows of it, is short.
+  says("a reason phrase of 1 MB", answer(`200 ${"K".repeat(1_048_579)}`), protocol, { atOnce: 10 }),
+  says(
+    "half a reason phrase, half headers",
+    answer(`200 ${"K".repeat(9000)}`, "", `x-a: ${"a".repeat(9000)}`),
+    protocol
+  ),
+  says("103s with reason phrases of 20 kB", `HTTP/1.1 103 ${"E".repeat(20_000)}\r\n\r\n`, protocol),
   says("NUL in a header", header("x-a: a\0b"), protocol),
   says("NUL in a header's name", header("x-\0a: ab"), protocol),
   says("bare CR in a header", header("x-a: a\rx-b: b"), protocol),

@@ -17,6 +17,8 @@ export const attemptTimeout = 500
 export interface Running extends Peer {
   /** Where deliveries go. */
   readonly target: string
+  /** The proxy on the way there. */
+  readonly proxy?: string | undefined
   /** From now on it answers every request by the book: 200, and the `webhook-id` of the request as the body. */
   readonly recover: () => void
   /** What it saw that it must never see. */
@@ -71,7 +73,7 @@ export interface Behaviour {
   /** With the head of a request, before its body has come. */
   readonly head?: ((socket: net.Socket, head: string, n: number) => void) | undefined
   /** With a whole request; `n` counts those of its connection from 1. */
-  readonly request?: ((socket: net.Socket, head: string, n: number) => void) | undefined
+  readonly request?: ((socket: net.Socket, head: string, n: number) => unknown) | undefined
 }
 
 /** A row whose peer speaks plain TCP. */
@@ -107,7 +109,7 @@ export const serve = (
         if (!recovered) behaviour.head?.(socket, head, served)
       }, (head) => {
         const hostile = !recovered && (behaviour.head !== undefined || behaviour.request !== undefined)
-        if (!hostile) socket.write(proper(head))
+        if (!hostile) socket.write(head.startsWith("CONNECT ") ? "HTTP/1.1 200 OK\r\n\r\n" : proper(head))
         else behaviour.request?.(socket, head, served)
       })
     }

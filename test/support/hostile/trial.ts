@@ -5,6 +5,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as Supervisor from "effect/Supervisor"
 import { monitorEventLoopDelay } from "node:perf_hooks"
@@ -19,7 +20,7 @@ import { dnsServer, type Said } from "../dns.js"
 import { eventually } from "../peers.js"
 import { quiet } from "../recording.js"
 import * as Certificates from "./certificates.js"
-import { attemptTimeout, type HostilePeer, type World } from "./peer.js"
+import { attemptTimeout, type HostilePeer, type Running, type World } from "./peer.js"
 
 /** What is asked of a trial. */
 export interface Options {
@@ -67,61 +68,65 @@ export const trial = (
     const supervisor = yield* Supervisor.track
     const expectedOf = (n: number) => typeof peer.expected === "function" ? peer.expected(n) : peer.expected
 
-    const deliveries = Effect.gen(function*() {
-      const running = yield* peer.start(world)
-      const endpoint = yield* Endpoint.make(
-        { id: "hostile", url: running.target, secret, headers, maxConcurrency: 64 },
-        { policy }
-      )
-      const { send } = yield* WebhookSender.WebhookSender
-      // Once it behaves, a peer has all the time it wants.
-      const patient = new Endpoint.Endpoint({ ...endpoint, timeout: Duration.millis(patience) })
-      const deliver = (id: string, to = endpoint) =>
-        Effect.gen(function*() {
-          const event = yield* WebhookEvent.make({ type: "hostile.tested", data: "x".repeat(peer.bytes ?? 10), id })
-          const message = yield* Message.toMessage(event, ["event"])
-          const sent = send(message, to)
-          return yield* peer.retries === true ? sent : ResilientHttpClient.withSingleAttempt(sent, 1)
-        })
-
-      yield* Effect.forEach(Array.from({ length: repetitions }, (_, index) => index + 1), (n) =>
-        Effect.map(deliver(`msg_${n}`), (report) => {
-          longest = Math.max(longest, report.duration)
-          for (const problem of differences(report, expectedOf(n))) {
-            problems.add(problem)
-          }
-        }).pipe(Effect.zipLeft(Effect.sleep(peer.pause ?? 0))), { concurrency: peer.atOnce ?? 50, discard: true })
-      const { kept = false } = expectedOf(repetitions)
-      if (!kept) {
-        yield* Effect.exit(eventually("their end", () =>
-          running.open() === 0))
-      }
-      open = running.open()
-      if (open > (kept ? peer.atOnce ?? 50 : 0)) {
-        problems.add(`${open} connections are still open`)
-      }
-
-      running.recover()
-      for (const id of ["msg_next", "msg_last"]) {
-        const { class: failure, excerpt, outcome } = yield* deliver(id, patient)
-        if (outcome !== "delivered" || excerpt !== id) {
-          problems.add(`the delivery after it: ${outcome} ${failure ?? ""} ${excerpt ?? ""}`)
-        }
-      }
-      const complaint = running.complaint?.()
-      if (complaint !== undefined) {
-        problems.add(complaint)
-      }
-    })
-
-    yield* deliveries.pipe(
-      Effect.provide(sender(world, timeout)),
-      Effect.scoped,
-      Effect.catchAllCause((cause) =>
-        Effect.sync(() =>
-          problems.add(String(cause))
+    const deliveries = (running: Running) =>
+      Effect.gen(function*() {
+        const toTarget = Effect.suspend(() =>
+          Endpoint.make({ id: "hostile", url: running.target, secret, headers, maxConcurrency: 64 }, { policy })
         )
-      ),
+        const endpoint = yield* toTarget
+        const { send } = yield* WebhookSender.WebhookSender
+        let attempts = 0
+        const deliver = (id: string, to = endpoint) =>
+          Effect.gen(function*() {
+            const event = yield* WebhookEvent.make({ type: "hostile.tested", data: "x".repeat(peer.bytes ?? 10), id })
+            const message = yield* Message.toMessage(event, ["event"])
+            const sent = send(message, to)
+            return yield* peer.retries === true ? sent : ResilientHttpClient.withSingleAttempt(sent, 1)
+          })
+
+        yield* Effect.forEach(Array.from({ length: repetitions }, (_, index) => index + 1), (n) =>
+          Effect.map(deliver(`msg_${n}`), (report) => {
+            longest = Math.max(longest, report.duration)
+            attempts += report.attempts
+            for (const problem of differences(report, expectedOf(n))) {
+              problems.add(problem)
+            }
+          }).pipe(Effect.zipLeft(Effect.sleep(peer.pause ?? 0))), { concurrency: peer.atOnce ?? 50, discard: true })
+        const { kept = false } = expectedOf(repetitions)
+        if (!kept) {
+          yield* Effect.exit(eventually("their end", () => running.open() === 0))
+        }
+        open = running.open()
+        if (open > (kept ? peer.atOnce ?? 50 : 0)) {
+          problems.add(`${open} connections are still open`)
+        }
+
+        // An attempt takes a connection at most.
+        if (running.connections() > attempts) {
+          problems.add(`${running.connections()} connections for ${attempts} attempts`)
+        }
+
+        running.recover()
+        // Once it behaves, a peer has all the time it wants.
+        const patient = new Endpoint.Endpoint({ ...yield* toTarget, timeout: Duration.millis(patience) })
+        for (const id of ["msg_next", "msg_last"]) {
+          const { class: failure, excerpt, outcome } = yield* deliver(id, patient)
+          if (outcome !== "delivered" || excerpt !== id) {
+            problems.add(`the delivery after it: ${outcome} ${failure ?? ""} ${excerpt ?? ""}`)
+          }
+        }
+        const complaint = running.complaint?.()
+        if (complaint !== undefined) {
+          problems.add(complaint)
+        }
+      })
+
+    yield* Effect.flatMap(
+      peer.start(world),
+      (running) => Effect.provide(deliveries(running), sender(world, timeout, running.proxy))
+    ).pipe(
+      Effect.scoped,
+      Effect.catchAllCause((cause) => Effect.sync(() => problems.add(String(cause)))),
       Effect.provide(Supervisor.addSupervisor(supervisor)),
       quiet
     )
@@ -146,7 +151,11 @@ const policy = EgressPolicy.make({ allow: Either.getOrThrow(EgressPolicy.parseRu
 /** Milliseconds that no peer needs that doesn't make us wait. */
 const patience = 5000
 
-const sender = ({ certificates, nameServer }: World & { readonly nameServer: string }, attemptTimeout: number) =>
+const sender = (
+  { certificates, nameServer }: World & { readonly nameServer: string },
+  attemptTimeout: number,
+  proxy: string | undefined
+) =>
   WebhookSender.layer().pipe(
     Layer.provide(
       ResilientHttpClient.layer({
@@ -156,7 +165,11 @@ const sender = ({ certificates, nameServer }: World & { readonly nameServer: str
         retry: { baseDelay: "10 seconds" }
       })
     ),
-    Layer.provide(EgressDispatcher.layerHttpClient({ ca: certificates.ca, nameServers: [nameServer] })),
+    Layer.provide(EgressDispatcher.layerHttpClient({
+      ca: certificates.ca,
+      nameServers: [nameServer],
+      proxy: proxy === undefined ? undefined : Redacted.make(proxy)
+    })),
     Layer.provide(Layer.succeed(EgressPolicy.EgressPolicy, policy))
   )
 
