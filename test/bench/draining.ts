@@ -1,6 +1,6 @@
 /** Worker processes, and what it takes them to deliver what is there. */
 import type { ChildProcess } from "node:child_process"
-import { end, message, program } from "./contending.js"
+import { end, message, program } from "../support/programs.js"
 import { fill, type Filling, pending } from "./databases.js"
 import type { DurableSetup } from "./durable.js"
 import type { Receiver } from "./receiving.js"
@@ -18,7 +18,10 @@ export const startWorkers = async (
   setup: DurableSetup,
   count: number
 ): Promise<Workers> => {
-  const processes = Array.from({ length: count }, () => program("./worker.ts", [name, JSON.stringify(setup)]))
+  const processes = Array.from(
+    { length: count },
+    () => program(new URL("./worker.ts", import.meta.url), [name, JSON.stringify(setup)])
+  )
   await Promise.all(processes.map((process) => message(process)))
   return { setup, processes, close: () => Promise.all(processes.map(end)) }
 }

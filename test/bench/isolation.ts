@@ -3,8 +3,8 @@
  * turns in stretches of 10, and one sick endpoint gets as many as one healthy one.
  */
 import { start as startNameServer } from "../support/dns.js"
+import { end } from "../support/programs.js"
 import { arrivals, startArrivals } from "./arriving.js"
-import { end } from "./contending.js"
 import { startDatabases } from "./databases.js"
 import { layers } from "./durable.js"
 import type { Benchmark } from "./figures.js"

@@ -2,8 +2,8 @@
  * `latency`: the time from handing an event in to its request at the receiver, with the worker in the program that hands it in. The reference stores the event,
  * commits and sends at once, in the same process.
  */
+import { end } from "../support/programs.js"
 import { arrivals, startArrivals } from "./arriving.js"
-import { end } from "./contending.js"
 import { type Dialect, startDatabases } from "./databases.js"
 import { layers } from "./durable.js"
 import { type Benchmark, type Figure, median, quantile } from "./figures.js"

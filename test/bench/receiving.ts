@@ -1,7 +1,7 @@
 /** The receiver process, and how much it can take. */
 import type { ChildProcess } from "node:child_process"
 import { connect } from "node:net"
-import { message, program } from "./contending.js"
+import { message, program } from "../support/programs.js"
 
 export interface Receiver {
   readonly process: ChildProcess
@@ -12,7 +12,7 @@ export interface Receiver {
 }
 
 export const startReceiver = async (): Promise<Receiver> => {
-  const process = program("./receiver.ts", [])
+  const process = program(new URL("./receiver.ts", import.meta.url))
   const { port } = await message<{ readonly port: number }>(process)
   return { process, port, origin: `http://127.0.0.1:${port}`, close: () => process.disconnect() }
 }

@@ -4,11 +4,10 @@
  */
 import * as Effect from "effect/Effect"
 import { parseArgs } from "node:util"
-import { setFlagsFromString } from "node:v8"
-import { runInNewContext } from "node:vm"
 import type { HostilePeer } from "../support/hostile/peer.js"
 import { table } from "../support/hostile/table.js"
 import { trial, world } from "../support/hostile/trial.js"
+import { heap, sockets } from "../support/measuring.js"
 
 const { values } = parseArgs({
   options: {
@@ -34,21 +33,6 @@ if (values.list || chosen.length === 0) {
   if (chosen.length === 0) process.stderr.write(`hostile: no receiver has ${values.only.join(" or ")} in its name\n`)
   process.exit(chosen.length === 0 ? 2 : 0)
 }
-
-setFlagsFromString("--expose-gc")
-const collect: () => void = runInNewContext("gc")
-
-/** MiB of objects and buffers, once sockets are gone and what they held with them. */
-const heap = Effect.gen(function*() {
-  for (let i = 0; i < 3; i++) {
-    collect()
-    yield* Effect.sleep("50 millis")
-  }
-  const { arrayBuffers, heapUsed } = process.memoryUsage()
-  return (heapUsed + arrayBuffers) / 0x100000
-})
-
-const sockets = (): number => process.getActiveResourcesInfo().filter((kind) => /^(TCP|TLS)/.test(kind)).length
 
 const perform = (served: Effect.Effect.Success<typeof world>, peer: HostilePeer) =>
   Effect.gen(function*() {

@@ -45,6 +45,10 @@ export interface ReceiverOptions {
   readonly secret?: ((endpoint: string) => string | undefined) | undefined
   /** Default: one that is free. */
   readonly port?: number | undefined
+  /** Called with each request when it has been answered or aborted. */
+  readonly ended?: ((request: Received) => void) | undefined
+  /** Whether `received` keeps them; default: true. A run that lasts would not have room for them. */
+  readonly keep?: boolean | undefined
 }
 
 export interface Receiver {
@@ -63,6 +67,7 @@ export interface Receiver {
 export const startReceiver = async (options: ReceiverOptions = {}): Promise<Receiver> => {
   const received: Array<Received> = []
   const sockets = new Set<Socket>()
+  let position = 0
   let release: (answer: Answer) => void = () => {}
   const released = new Promise<Answer>((resolve) => {
     release = resolve
@@ -84,15 +89,16 @@ export const startReceiver = async (options: ReceiverOptions = {}): Promise<Rece
         body,
         headers: request.headers,
         at: now(),
-        position: received.length,
+        position: position++,
         verified: secret === undefined ? undefined : verifies(secret, request.headers, body),
         outcome: "open",
         endedAt: undefined
       }
-      received.push(entry)
+      if (options.keep !== false) received.push(entry)
       response.on("close", () => {
         entry.outcome = response.writableFinished ? response.statusCode : "aborted"
         entry.endedAt = now()
+        options.ended?.(entry)
       })
       respond(request, response, entry).catch((error: unknown) => response.destroy(error as Error))
     })

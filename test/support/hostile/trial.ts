@@ -140,13 +140,16 @@ export const trial = (
     return { problems: [...problems], longest, stall, open, fibers }
   })
 
+/** What the senders of hostile runs may connect to: all that the receivers listen on, and not all of loopback. */
+export const policy = EgressPolicy.make({
+  allow: Either.getOrThrow(EgressPolicy.parseRules("127.0.0.1,127.1.0.0/16"))
+})
+
 // --- internal
 
 const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 const headers = { "X-Api-Key": "header-canary" }
-
-const policy = EgressPolicy.make({ allow: Either.getOrThrow(EgressPolicy.parseRules("127.0.0.1,127.1.0.0/16")) })
 
 /** Milliseconds that no peer needs that doesn't make us wait. */
 const patience = 5000
