@@ -68,7 +68,7 @@ export const make = (policy: Policy, settings: Settings): Effect.Effect<Connecto
       connect: open,
       // undici would refuse it in its own words, as no policy.
       factory: (origin, options) => {
-        const url = URL.canParse(origin) ? new URL(origin) : undefined
+        const url = URL.canParse(String(origin)) ? new URL(origin) : undefined
         if (url?.protocol === "https:" || url?.protocol === "http:") return makePool(origin, options)
         const blocked = new EgressBlocked({ host: url?.hostname ?? "", rule: "scheme", by: "url" })
         fork(logged(blocked, url === undefined || url.port === "" ? undefined : Number(url.port)))
