@@ -92,7 +92,7 @@ const migrateStore = (store: Store.Store): Effect.Effect<Migrated, OutboxUnavail
     (found): Effect.Effect<Migrated, OutboxUnavailable | SchemaTooNew> =>
       found === version ?
         Effect.succeed({ from: found, to: found }) : // An index of a large table takes its time.
-        store.transaction(locked(store), { limit: "24 hours" })
+        store.transaction(locked(store), "24 hours")
   )
 
 const locked = (store: Store.Store): Effect.Effect<Migrated, SchemaTooNew | SqlError> =>

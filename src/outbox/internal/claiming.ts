@@ -83,61 +83,15 @@ export interface Lease {
   readonly firstDelay: number
 }
 
-/**
- * Claims what is wanted, as far as it is there and the endpoints' rows allow it. A claim doesn't wait for the disk: a database that crashes and forgets it has
- * the delivery due still, and the claim's fence is then refused as that of a lease that was lost. (A commit on SQLite took 1 to 3 ms, in which
- * the process stood still.) One that an endpoint's row was asked for, as a probe or a slot of its rate, does.
- */
+/** Claims what is wanted, as far as it is there and the endpoints' rows allow it. */
 export const claim = (
   store: Store,
   wants: ReadonlyArray<Want>,
   lease: Lease
-): Effect.Effect<ReadonlyArray<Claimed>, OutboxUnavailable> => {
-  const guarded = wants.filter((want) => want.guarded).map(({ endpoint }) => endpoint.id).sort()
-  return store.transaction(claimIn(store, wants, guarded, lease), { relaxed: guarded.length === 0 })
-}
-/**
- * Claims one delivery whose lease has lapsed without a word, of one of the endpoints, and counts the lapse. Those under way here (`own`) are left
- * out: their lease lapsed because the database could not be reached.
- */
-export const claimSuspect = (
-  store: Store,
-  endpoints: ReadonlyArray<Endpoint>,
-  own: ReadonlyArray<number>,
-  lease: Lease
-): Effect.Effect<Claimed | undefined, OutboxUnavailable> =>
+): Effect.Effect<ReadonlyArray<Claimed>, OutboxUnavailable> =>
   store.transaction(Effect.gen(function*() {
     const now = yield* store.now
-    const { rows, sql, tables: { deliveries } } = store
-    const byId = new Map(endpoints.map((endpoint) => [endpoint.id, endpoint]))
-    const [found] = yield* sql<{ readonly id: number | string; readonly endpoint_id: string }>`
-      SELECT d.id, d.endpoint_id FROM ${deliveries} d
-      WHERE d.state = 'pending' AND d.held = 0 AND d.lane = 'leased' AND d.due_at <= ${now}
-        AND d.endpoint_id IN (SELECT id FROM ${rows([...byId.keys()].map((id) => ({ id })), { id: "text" })})
-        AND d.id NOT IN (SELECT id FROM ${rows(own.map((id) => ({ id })), { id: "bigint" })} WHERE id IS NOT NULL)
-      ORDER BY d.due_at LIMIT 1 ${skipLocked(store)}`
-    const endpoint = byId.get(found?.endpoint_id ?? "")
-    if (found === undefined || endpoint === undefined) return undefined
-    const row = rowOf(yield* EndpointRows.lock(store, [endpoint.id], now, lease.circuit), endpoint.id, lease.circuit)
-    const granted = grant(row, endpoint, 1, now, lease.circuit)
-    if (granted.times.length === 0) return undefined
-    yield* sql`UPDATE ${deliveries} SET due_at = ${now + lease.length}, fence = ${lease.fence}, lapses = lapses + 1
-      WHERE id = ${found.id}`
-    yield* EndpointRows.write(store, [granted.after(1)], now)
-    const [claimed] = yield* read(store, [Number(found.id)])
-    return claimed && toClaimed(claimed, endpoint, lease.fence, granted.generation, granted.times[0] ?? now)
-  }))
-
-// --- internal
-
-const claimIn = (
-  store: Store,
-  wants: ReadonlyArray<Want>,
-  guarded: ReadonlyArray<string>,
-  lease: Lease
-): Effect.Effect<ReadonlyArray<Claimed>, SqlError> =>
-  Effect.gen(function*() {
-    const now = yield* store.now
+    const guarded = wants.filter((want) => want.guarded).map(({ endpoint }) => endpoint.id).sort()
     const locked = yield* EndpointRows.lock(store, guarded, now, lease.circuit)
     // As they are now: since the plan was made one may have been disabled, or its circuit have opened.
     const kept = yield* EndpointRows.keep(
@@ -177,7 +131,41 @@ const claimIn = (
         toClaimed(row, endpoint, lease.fence, granted.generation, granted.times[index] ?? now)
       )
     )
-  })
+  }))
+
+/**
+ * Claims one delivery whose lease has lapsed without a word, of one of the endpoints, and counts the lapse. Those under way here (`own`) are left
+ * out: their lease lapsed because the database could not be reached.
+ */
+export const claimSuspect = (
+  store: Store,
+  endpoints: ReadonlyArray<Endpoint>,
+  own: ReadonlyArray<number>,
+  lease: Lease
+): Effect.Effect<Claimed | undefined, OutboxUnavailable> =>
+  store.transaction(Effect.gen(function*() {
+    const now = yield* store.now
+    const { rows, sql, tables: { deliveries } } = store
+    const byId = new Map(endpoints.map((endpoint) => [endpoint.id, endpoint]))
+    const [found] = yield* sql<{ readonly id: number | string; readonly endpoint_id: string }>`
+      SELECT d.id, d.endpoint_id FROM ${deliveries} d
+      WHERE d.state = 'pending' AND d.held = 0 AND d.lane = 'leased' AND d.due_at <= ${now}
+        AND d.endpoint_id IN (SELECT id FROM ${rows([...byId.keys()].map((id) => ({ id })), { id: "text" })})
+        AND d.id NOT IN (SELECT id FROM ${rows(own.map((id) => ({ id })), { id: "bigint" })} WHERE id IS NOT NULL)
+      ORDER BY d.due_at LIMIT 1 ${skipLocked(store)}`
+    const endpoint = byId.get(found?.endpoint_id ?? "")
+    if (found === undefined || endpoint === undefined) return undefined
+    const row = rowOf(yield* EndpointRows.lock(store, [endpoint.id], now, lease.circuit), endpoint.id, lease.circuit)
+    const granted = grant(row, endpoint, 1, now, lease.circuit)
+    if (granted.times.length === 0) return undefined
+    yield* sql`UPDATE ${deliveries} SET due_at = ${now + lease.length}, fence = ${lease.fence}, lapses = lapses + 1
+      WHERE id = ${found.id}`
+    yield* EndpointRows.write(store, [granted.after(1)], now)
+    const [claimed] = yield* read(store, [Number(found.id)])
+    return claimed && toClaimed(claimed, endpoint, lease.fence, granted.generation, granted.times[0] ?? now)
+  }))
+
+// --- internal
 
 interface Take {
   readonly endpoint: Endpoint
@@ -242,7 +230,7 @@ const takeSome = (
   now: number,
   lease: Lease
 ): Effect.Effect<ReadonlyArray<Row>, SqlError> => {
-  const { dialect, rows, sql, tables: { deliveries, messages } } = store
+  const { dialect, rows, sql, tables: { deliveries } } = store
   const pending = lease.firstDelay === 0
     ? sql.literal("d.state = 'pending' AND d.held = 0")
     : sql`d.state = 'pending' AND d.held = 0 AND (d.lane <> 'first' OR d.created_at <= ${now - lease.firstDelay})`
@@ -264,15 +252,12 @@ const takeSome = (
         )`
       ))
     })`
-  const leased = sql`SET lane = 'leased', due_at = ${now + lease.length}, fence = ${lease.fence}`
-  return dialect === "pg"
-    ? sql<Row>`UPDATE ${deliveries} AS d ${leased} FROM ${messages} AS m
-      WHERE m.id = d.message_id AND d.${picked} RETURNING ${sql.literal(columns)}`
-    // SQLite returns nothing of other tables.
-    : Effect.flatMap(
-      sql<{ readonly id: number }>`UPDATE ${deliveries} ${leased} WHERE ${picked} RETURNING id`,
-      (ids) => read(store, ids.map(({ id }) => id))
-    )
+  return Effect.flatMap(
+    sql<{ readonly id: number | string }>`UPDATE ${deliveries}
+      SET lane = 'leased', due_at = ${now + lease.length}, fence = ${lease.fence}
+      WHERE ${picked} RETURNING id`,
+    (ids) => read(store, ids.map(({ id }) => Number(id)))
+  )
 }
 
 const read = (store: Store, ids: ReadonlyArray<number>): Effect.Effect<ReadonlyArray<Row>, SqlError> => {

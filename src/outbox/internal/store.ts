@@ -56,7 +56,7 @@ export interface Store {
    */
   readonly transaction: <A, E, R>(
     effect: Effect.Effect<A, E | SqlError, R>,
-    options?: TransactionOptions
+    limit?: Duration.DurationInput
   ) => Effect.Effect<A, Exclude<E, SqlError> | OutboxUnavailable, R>
   /** Whether the caller has a transaction open. */
   readonly inTransaction: Effect.Effect<boolean>
@@ -73,16 +73,6 @@ export interface Store {
   readonly rows: (items: ReadonlyArray<object>, columns: Readonly<Record<string, ColumnType>>) => Fragment
   /** PostgreSQL's channel for `wake`. */
   readonly channel: string
-}
-
-export interface TransactionOptions {
-  /** How long PostgreSQL may take; default 15 seconds. */
-  readonly limit?: Duration.DurationInput | undefined
-  /**
-   * Whether the commit need not wait for the disk: then a power cut or a crash of the database (not of this process) may undo it, as if it had never
-   * been. For what is promised to nobody.
-   */
-  readonly relaxed?: boolean | undefined
 }
 
 export type ColumnType = "bigint" | "double precision" | "integer" | "text"
@@ -133,9 +123,9 @@ export const make = (
         Effect.flatMap(inTransaction, (inside) =>
           mapErrors(inside || dialect === "sqlite" ? effect : alone(sql, effect))),
       inTransaction,
-      transaction: (effect, options = {}) =>
+      transaction: (effect, limit = patience) =>
         Effect.flatMap(inTransaction, (inside) =>
-          inside ? mapErrors(joined(effect)) : owned(effect, options)),
+          inside ? mapErrors(joined(effect)) : owned(effect, limit)),
       signal,
       awaitWake: () => Deferred.await(next),
       wake: dialect === "pg" ? Effect.zipRight(sql`SELECT pg_notify(${channel}, '')`, signal) : signal,
@@ -241,7 +231,7 @@ const owning = (sql: SqlClient.SqlClient, dialect: Dialect): Effect.Effect<Owned
 
 type Owned = <A, E, R>(
   effect: Effect.Effect<A, E | SqlError, R>,
-  options: TransactionOptions
+  limit: Duration.DurationInput
 ) => Effect.Effect<A, Exclude<E, SqlError> | OutboxUnavailable, R>
 
 // Put off: SQLite's driver prepares a statement when it is asked for the effect, and some pragmas take effect when they are prepared.
@@ -271,57 +261,31 @@ const makeOwned = (
     rollbackSavepoint: () => Effect.void
   })
 
-const owningPg = (sql: SqlClient.SqlClient): Owned => (effect, { limit = patience, relaxed = false }) =>
+const owningPg = (sql: SqlClient.SqlClient): Owned => (effect, limit) =>
   retried(
     makeOwned(
       (scope) => Watching.reserve(sql, scope, patience),
       (conn) =>
         // Whatever the host's default: what orders deliveries must see what others have committed.
-        Effect.zipRight(
-          watch.start(conn, limit),
-          run(conn, `BEGIN ISOLATION LEVEL READ COMMITTED${relaxed ? "; SET LOCAL synchronous_commit = off" : ""}`)
-        ),
+        Effect.zipRight(watch.start(conn, limit), run(conn, "BEGIN ISOLATION LEVEL READ COMMITTED")),
       watch.stop
     )(effect)
   )
 
 const owningSqlite = (sql: SqlClient.SqlClient): Effect.Effect<Owned, OutboxUnavailable> =>
   Effect.map(mapErrors(SqliteFile.inPlace(sql)), (inPlace) => {
-    const owning = (
-      prepare: (conn: Connection) => Effect.Effect<unknown, SqlError>,
-      done: (conn: Connection) => Effect.Effect<void>
-    ) =>
-      makeOwned(
-        (scope) => Scope.extend(sql.reserve, scope),
-        // While it waits for a lock, SQLite's driver blocks the whole process: so ours doesn't wait, and asks again.
-        (conn) =>
-          Effect.flatMap(Effect.zipRight(inPlace, pragma(conn, "busy_timeout", "timeout", 5000)), (hostTimeout) =>
-            Effect.ensuring(
-              Effect.zipRight(
-                run(conn, "PRAGMA busy_timeout = 0"),
-                Effect.zipRight(prepare(conn), run(conn, "BEGIN IMMEDIATE"))
-              ),
-              Effect.ignore(run(conn, `PRAGMA busy_timeout = ${hostTimeout}`))
-            )),
-        done
-      )
-    const durable = owning(() => Effect.void, () => Effect.void)
-    // The host's level, where it is FULL or EXTRA; below them no commit waits for the disk. One connection, one transaction at a time.
-    let level = 0
-    const relaxed = owning(
+    const withTransaction = makeOwned(
+      (scope) => Scope.extend(sql.reserve, scope),
+      // While it waits for a lock, SQLite's driver blocks the whole process: so ours doesn't wait, and asks again.
       (conn) =>
-        Effect.flatMap(pragma(conn, "synchronous", "synchronous", 0), (found) => {
-          level = found
-          return found > 1 ? run(conn, "PRAGMA synchronous = NORMAL") : Effect.void
-        }),
-      (conn) =>
-        Effect.suspend(() => {
-          const before = level
-          level = 0
-          return before > 1 ? Effect.ignore(run(conn, `PRAGMA synchronous = ${before}`)) : Effect.void
-        })
+        Effect.flatMap(Effect.zipRight(inPlace, busyTimeout(conn)), (hostTimeout) =>
+          Effect.ensuring(
+            Effect.zipRight(run(conn, "PRAGMA busy_timeout = 0"), run(conn, "BEGIN IMMEDIATE")),
+            Effect.ignore(run(conn, `PRAGMA busy_timeout = ${hostTimeout}`))
+          )),
+      () => Effect.void
     )
-    return (effect, options) => retried(options.relaxed === true ? relaxed(effect) : durable(effect))
+    return (effect) => retried(withTransaction(effect))
   })
 
 const retried = <A, E, R>(
@@ -338,11 +302,11 @@ const whileBusy = Schedule.exponential("2 millis").pipe(
   Schedule.upTo("10 seconds")
 )
 
-/** What is set: a number, or what it is by default. */
-const pragma = (conn: Connection, name: string, column: string, byDefault: number): Effect.Effect<number, SqlError> =>
-  Effect.map(run(conn, `PRAGMA ${name}`), ([row]) => {
-    const value: unknown = Reflect.get(Object(row) as object, column)
-    return typeof value === "number" ? value : byDefault
+/** The host's, which is given back. */
+const busyTimeout = (conn: Connection): Effect.Effect<number, SqlError> =>
+  Effect.map(run(conn, "PRAGMA busy_timeout"), ([row]) => {
+    const timeout: unknown = Reflect.get(Object(row) as object, "timeout")
+    return typeof timeout === "number" ? timeout : 5000
   })
 
 const makeTime = (
@@ -382,14 +346,12 @@ const rowsOf = (
   columns: Readonly<Record<string, ColumnType>>
 ): Fragment => {
   const names = Object.keys(columns)
-  if (dialect === "pg") {
-    return sql`jsonb_to_recordset(${JSON.stringify(items)}::text::jsonb) AS v(${
+  const json = JSON.stringify(items)
+  return dialect === "pg"
+    ? sql`jsonb_to_recordset(${json}::text::jsonb) AS v(${
       sql.literal(names.map((name) => `${name} ${columns[name]}`).join(", "))
     })`
-  }
-  // Arrays: SQLite looks a member up by its name for each column of each row (settling 64: 15.8 µs a row with objects, 8.6 with arrays).
-  const json = JSON.stringify(items.map((item) => names.map((name) => Reflect.get(item, name) as unknown)))
-  return sql`(SELECT ${
-    sql.literal(names.map((name, index) => `json_extract(value, '$[${index}]') AS ${name}`).join(", "))
-  } FROM json_each(${json})) AS v`
+    : sql`(SELECT ${
+      sql.literal(names.map((name) => `json_extract(value, '$.${name}') AS ${name}`).join(", "))
+    } FROM json_each(${json})) AS v`
 }

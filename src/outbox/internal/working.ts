@@ -46,7 +46,6 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
     let aloneFrom = 0
     let resyncAt = startedAt + minute
     let purgeAt = startedAt + minute
-    let fullUntil = startedAt
     const holding = yield* Holding.make(parts, settings)
 
     const candidates = (due: ReadonlyArray<Planning.Due>) =>
@@ -62,10 +61,6 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
     /** One look: claims what may go now, and tells how long there is nothing to look for. */
     const look: Effect.Effect<Rest, OutboxUnavailable> = Effect.gen(function*() {
       if (!(yield* locked)) return { time: settings.poll, short: false }
-      const at = yield* monotonicNow
-      // Nothing to claim with: every other look was for that, right after a claim that took all slots.
-      if (holding.count() >= settings.concurrency && at < fullUntil) return { time: fullUntil - at, short: true }
-      fullUntil = at + settings.poll
       const now = yield* store.now
       yield* sweep(now)
       const due = (yield* Claiming.scan(store)).map((one) => Planning.delayed(one, firstDelay))
