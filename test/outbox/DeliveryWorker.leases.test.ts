@@ -131,24 +131,75 @@ describe("what a dead worker has left", () => {
       Effect.provide(
         working({
           endpoints: { a: {}, b: {} },
-          steps: { a: [{ status: 200, delay: "2 seconds" }], b: [{ status: 200, delay: "2 seconds" }] }
+          steps: { a: [{ status: 200, delay: "400 millis" }], b: [{ status: 200, delay: "400 millis" }] }
         })
       ),
       quiet
     ))
 
-  it.effect("doesn't stop the others for longer than it takes itself", () =>
+  it.effect("has the worker to itself for half a second, and doesn't stop the others when it hangs", () =>
     Effect.gen(function*() {
-      yield* leave(Array.from({ length: 5 }, () => ({ lane: "leased", fence: "dead" } as const)))
-      yield* enqueue()
-      yield* pass("30 seconds")
+      yield* leave([
+        ...Array.from({ length: 3 }, () => ({ lane: "leased", fence: "dead" } as const)),
+        // Of an endpoint that answers: it doesn't wait for those that hang.
+        { lane: "leased", fence: "dead", endpoint: "b" }
+      ])
+      for (let n = 0; n < 40; n++) {
+        yield* enqueue({ type: "order.created" })
+        yield* pass("100 millis")
+      }
       const seen = yield* calls()
-      // Every one of the five takes three seconds, and then the others have as long.
-      expect(seen.filter(({ id }) => /^msg_\d$/.test(id)).map(({ at }) => at)).toEqual(
-        [0, 6, 12, 18, 24].map((at) => at * second)
-      )
-      expect(seen.find(({ id }) => !/^msg_\d$/.test(id))?.at).toBe(3 * second)
-    }).pipe(Effect.provide(working({ steps: { a: [{ status: 200, delay: "3 seconds" }] } })), quiet))
+      const left = seen.filter(({ id }) => /^msg_\d$/.test(id))
+      // After each the others get as long as they had to wait.
+      expect(left.map(({ at, endpoint }) => [endpoint, at])).toEqual([["a", 0], ["b", 1000], ["a", 1025], ["a", 2025]])
+      const waits = seen.filter(({ id }) => !/^msg_\d$/.test(id)).map(({ at }, n) => at - n * 100)
+      expect(waits).toHaveLength(40)
+      expect(Math.max(...waits)).toBe(500)
+      expect(waits.filter((wait) => wait > 0)).toHaveLength(15)
+    }).pipe(
+      Effect.provide(working({
+        endpoints: { a: { events: ["none"] }, b: {} },
+        client: patient,
+        steps: { a: ["timeout"] }
+      })),
+      quiet
+    ))
+
+  it.effect("has longer to itself each time", () =>
+    Effect.gen(function*() {
+      yield* leave([{ lane: "leased", lapses: 2, fence: "dead" }])
+      yield* enqueue({ type: "order.created" })
+      yield* pass("10 seconds")
+      expect(yield* times("b")).toEqual([2000])
+    }).pipe(
+      Effect.provide(working({
+        endpoints: { a: { events: ["none"] }, b: {} },
+        client: patient,
+        steps: { a: ["timeout"] }
+      })),
+      quiet
+    ))
+
+  it.effect("has its last try when no other of them is under way, and none begins beside it", () =>
+    Effect.gen(function*() {
+      yield* leave([
+        { lane: "leased", lapses: 3, fence: "dead" },
+        { lane: "leased", lapses: 3, fence: "dead" },
+        { lane: "leased", fence: "dead", endpoint: "b" }
+      ])
+      yield* pass("2 minutes")
+      const seen = yield* calls()
+      expect(seen.map(({ endpoint, id }) => [id, endpoint])).toEqual([["msg_2", "b"], ["msg_0", "a"], ["msg_1", "a"]])
+      expect(seen.map(({ beside }) => beside.length)).toEqual([0, 0, 0])
+      expect(yield* states).toEqual(["delivered", "delivered", "delivered"])
+    }).pipe(
+      Effect.provide(working({
+        endpoints: { a: {}, b: {} },
+        client: patient,
+        steps: Object.fromEntries(["a", "b"].map((id) => [id, [{ status: 200, delay: "20 seconds" }]]))
+      })),
+      quiet
+    ))
 
   it.effect("five times over is exhausted without a sixth attempt, and takes nothing with it", () =>
     Effect.gen(function*() {

@@ -146,6 +146,12 @@ describe("a plan", () => {
     expect(plan({ a: { leased: 0, row: { pausedUntil: now + 1 } } }).suspects).toEqual([])
   })
 
+  it("and unless there is no slot for one", () => {
+    const due = { a: { leased: now }, b: { leased: now } }
+    expect(plan(due, { heldOf: (id) => id === "a" ? 10 : 0 })).toMatchObject({ suspects: [{ id: "b" }], short: true })
+    expect(plan(due, { held: 64 })).toMatchObject({ suspects: [], short: true })
+  })
+
   it("whoever is not closed, or paced, is asked again under the row's lock", () => {
     const halfOpen = Circuit.Circuit.HalfOpen({ generation: 1, since: now, inFlight: 0, succeeded: 0, failedProbes: 0 })
     const { wants } = plan({

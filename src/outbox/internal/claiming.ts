@@ -5,6 +5,7 @@
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
+import { defaults } from "../../Defaults.js"
 import type * as Circuit from "../../http/Circuit.js"
 import type { Endpoint } from "../../webhooks/Endpoint.js"
 import type { Format } from "../../webhooks/Endpoint.js"
@@ -133,26 +134,34 @@ export const claim = (
     )
   }))
 
+/** A delivery on its last try: when this lease lapses, too, it is given up. */
+export const isLastTry = ({ lapses }: Pick<Claimed, "lapses">): boolean => lapses === defaults.worker.lapses - 1
+
 /**
- * Claims one delivery whose lease has lapsed without a word, of one of the endpoints, and counts the lapse. Those under way here (`own`) are left
- * out: their lease lapsed because the database could not be reached.
+ * Claims one delivery whose lease has lapsed without a word, of one of the endpoints, and counts the lapse: of an endpoint that has none of them under way
+ * first, then one that has lapsed less often. Those under way here (`own`) are left out: their lease lapsed because the database could not be reached.
+ * While there are `suspects` under way, none begins its last try.
  */
 export const claimSuspect = (
   store: Store,
   endpoints: ReadonlyArray<Endpoint>,
   own: ReadonlyArray<number>,
+  suspects: ReadonlyArray<Claimed>,
   lease: Lease
 ): Effect.Effect<Claimed | undefined, OutboxUnavailable> =>
   store.transaction(Effect.gen(function*() {
     const now = yield* store.now
     const { rows, sql, tables: { deliveries } } = store
     const byId = new Map(endpoints.map((endpoint) => [endpoint.id, endpoint]))
+    const busy = new Set(suspects.map(({ endpoint }) => endpoint.id))
+    const asked = endpoints.map(({ id }) => ({ id, busy: busy.has(id) ? 1 : 0 }))
     const [found] = yield* sql<{ readonly id: number | string; readonly endpoint_id: string }>`
-      SELECT d.id, d.endpoint_id FROM ${deliveries} d
+      SELECT d.id, d.endpoint_id FROM ${rows(asked, { id: "text", busy: "integer" })}
+      JOIN ${deliveries} d ON d.endpoint_id = v.id
       WHERE d.state = 'pending' AND d.held = 0 AND d.lane = 'leased' AND d.due_at <= ${now}
-        AND d.endpoint_id IN (SELECT id FROM ${rows([...byId.keys()].map((id) => ({ id })), { id: "text" })})
         AND d.id NOT IN (SELECT id FROM ${rows(own.map((id) => ({ id })), { id: "bigint" })} WHERE id IS NOT NULL)
-      ORDER BY d.due_at LIMIT 1 ${skipLocked(store)}`
+        AND d.lapses <> ${suspects.length === 0 ? -1 : defaults.worker.lapses - 2}
+      ORDER BY v.busy, d.lapses, d.due_at LIMIT 1 ${skipLocked(store)}`
     const endpoint = byId.get(found?.endpoint_id ?? "")
     if (found === undefined || endpoint === undefined) return undefined
     const row = rowOf(yield* EndpointRows.lock(store, [endpoint.id], now, lease.circuit), endpoint.id, lease.circuit)

@@ -35,8 +35,12 @@ export interface Holding {
   readonly ids: () => ReadonlyArray<number>
   /** Ends when the next delivery has been settled. */
   readonly freed: () => Effect.Effect<void>
-  /** Ends when nothing is held. */
-  readonly idle: Effect.Effect<void>
+  /** Those whose lease had lapsed. */
+  readonly suspects: () => ReadonlyArray<Claimed>
+  /** Ends when nothing is held but what has been for `time` milliseconds: what hangs is not waited for. */
+  readonly quiet: (time: number) => Effect.Effect<void>
+  /** Ends when this one is not held any more. */
+  readonly ended: (id: number) => Effect.Effect<void>
   /** Waits for what is under way, within the grace time, then stops it; gives back what was not settled. */
   readonly stop: Effect.Effect<void>
 }
@@ -52,8 +56,8 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
     let next = Deferred.unsafeMake<void>(FiberId.none)
     const holds = yield* Effect.makeLatch(false)
 
-    const add = (claimed: Claimed): void => {
-      held.set(claimed.id, { claimed })
+    const add = (claimed: Claimed, since: number): void => {
+      held.set(claimed.id, { claimed, since })
       perEndpoint.set(claimed.endpoint.id, countOf(claimed.endpoint.id) + 1)
       if (claimed.retry) retries++
     }
@@ -77,6 +81,16 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
     const idle: Effect.Effect<void> = Effect.suspend(() =>
       held.size === 0 ? Effect.void : Effect.zipRight(Deferred.await(next), idle)
     )
+    const ended = (id: number): Effect.Effect<void> =>
+      Effect.suspend(() => held.has(id) ? Effect.zipRight(Deferred.await(next), ended(id)) : Effect.void)
+    const quiet = (time: number): Effect.Effect<void> =>
+      Effect.flatMap(monotonicNow, (now) => {
+        const latest = Math.max(...[...held.values()].map(({ since }) => since))
+        return latest + time <= now ? Effect.void : Effect.zipRight(
+          Effect.raceFirst(Deferred.await(next), Effect.sleep(Duration.millis(latest + time - now))),
+          quiet(time)
+        )
+      })
 
     /** Writes a batch down, for as long as it takes: what was delivered must not be sent again for want of a note. */
     const write = (batch: ReadonlyArray<Pending>): Effect.Effect<ReadonlyArray<void>, OutboxUnavailable> =>
@@ -162,7 +176,8 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
     const begin = (claimed: ReadonlyArray<Claimed>): Effect.Effect<void> =>
       Effect.gen(function*() {
         if (claimed.length === 0) return
-        for (const one of claimed) add(one)
+        const now = yield* monotonicNow
+        for (const one of claimed) add(one, now)
         yield* Metric.incrementBy(Metrics.claims, claimed.length)
         yield* holds.open
         for (const one of claimed) {
@@ -207,15 +222,9 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
       begin,
       giveUp: (claimed) =>
         Effect.gen(function*() {
-          add(claimed)
-          yield* submit({
-            claimed,
-            report: undefined,
-            crashed: true,
-            startedAt: 0,
-            chance: 0,
-            endedAt: yield* monotonicNow
-          })
+          const now = yield* monotonicNow
+          add(claimed, now)
+          yield* submit({ claimed, report: undefined, crashed: true, startedAt: 0, chance: 0, endedAt: now })
         }),
       discardFor,
       count: () => held.size,
@@ -223,7 +232,9 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
       retries: () => retries,
       ids: () => [...held.keys()],
       freed: () => Deferred.await(next),
-      idle,
+      suspects: () => [...held.values()].flatMap(({ claimed }) => claimed.lapses > 0 ? [claimed] : []),
+      quiet,
+      ended,
       stop
     }
   })
@@ -232,6 +243,8 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
 
 interface Held {
   readonly claimed: Claimed
+  /** Monotonic milliseconds. */
+  readonly since: number
   fiber?: Fiber.RuntimeFiber<void>
 }
 

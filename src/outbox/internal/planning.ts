@@ -36,7 +36,7 @@ export interface Want {
 /** What to do next. */
 export interface Plan {
   readonly wants: ReadonlyArray<Want>
-  /** Endpoints that have a lapsed lease and may be sent to. */
+  /** Endpoints that have a lapsed lease, may be sent to and have a slot. */
   readonly suspects: ReadonlyArray<Endpoint>
   /** When something comes due that isn't now, or an endpoint may be asked again; `Infinity`: nothing does. */
   readonly wakeAt: number
@@ -79,6 +79,7 @@ export const plan = (candidates: ReadonlyArray<Candidate>, load: Load): Plan => 
   const suspects: Array<Endpoint> = []
   const open: Array<{ readonly candidate: Candidate; readonly room: number; readonly guarded: boolean }> = []
   let short = false
+  const free = Math.min(load.claim, load.concurrency - load.held)
   for (const candidate of candidates) {
     const { due, endpoint, row } = candidate
     const from = readyAt(row, endpoint, load)
@@ -86,17 +87,19 @@ export const plan = (candidates: ReadonlyArray<Candidate>, load: Load): Plan => 
       if (hasAny(due)) wakeAt = Math.min(wakeAt, from)
       continue
     }
-    if (isDue(due.leased, load.now)) suspects.push(endpoint)
+    const limit = endpoint.maxConcurrency ?? load.endpointConcurrency
+    const room = limit - load.heldOf(endpoint.id)
+    if (isDue(due.leased, load.now)) {
+      if (room > 0 && free > 0) suspects.push(endpoint)
+      else short = true
+    }
     for (const at of [due.first, due.retry, due.leased]) {
       if (at !== undefined && at > load.now) wakeAt = Math.min(wakeAt, at)
     }
     if (!isDue(due.first, load.now) && !isDue(due.retry, load.now)) continue
-    const limit = endpoint.maxConcurrency ?? load.endpointConcurrency
-    const room = limit - load.heldOf(endpoint.id)
     if (room <= 0) short = true
     else open.push({ candidate, room, guarded: isGuarded(row, endpoint) })
   }
-  const free = Math.min(load.claim, load.concurrency - load.held)
   const freeForRetries = Math.max(0, Math.min(free, load.concurrency - load.kept - load.heldRetries))
   if (open.length === 0 || free <= 0) return { wants: [], suspects, wakeAt, short: short || open.length > 0 }
   const wants = shares(rotate(open, load.turn), free, freeForRetries, load)

@@ -5,6 +5,7 @@ import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import { readFileSync, readlinkSync } from "node:fs"
 import { hostname } from "node:os"
 import { alphanumeric } from "../../SecureRandom.js"
 import type { OutboxUnavailable } from "../OutboxError.js"
@@ -14,12 +15,16 @@ import type { Store } from "./store.js"
 export class WorkerAlreadyRunning
   extends Schema.TaggedError<WorkerAlreadyRunning>("effect-webhooks/WorkerAlreadyRunning")("WorkerAlreadyRunning", {
     pid: Schema.Number,
-    host: Schema.String
+    host: Schema.String,
+    /** Milliseconds after which its lock is free, unless it renews it. */
+    endsIn: Schema.Number
   })
 {
   override get message(): string {
     return `a worker is already running on this database (process ${this.pid} on ${this.host}); SQLite has one worker at a time: ` +
-      `stop the other, or use PostgreSQL for several`
+      `stop the other, or use PostgreSQL for several. If that process is gone, its lock ends in ${
+        Math.ceil(this.endsIn / 1000)
+      } s`
   }
 }
 
@@ -29,25 +34,28 @@ export interface WorkerLock {
   readonly check: Effect.Effect<boolean, OutboxUnavailable>
 }
 
-/** Takes the lock for `length` milliseconds at a time. A lock whose process has died is taken over at once. */
+/**
+ * Takes the lock for `length` milliseconds at a time; one that isn't renewed is free then. One whose process has surely died is taken over at once, so that a
+ * restart after a crash doesn't wait.
+ */
 export const acquire = (
   store: Store,
   length: number
 ): Effect.Effect<WorkerLock, OutboxUnavailable | WorkerAlreadyRunning, Scope.Scope> =>
   store.dialect === "pg" ? Effect.succeed({ check: Effect.succeed(true) }) : Effect.gen(function*() {
     const token = yield* alphanumeric(16)
+    const self = { token, pid: process.pid, host: hostname(), place: placeOf(), started: startOf(process.pid) }
     const attempt = store.transaction(Effect.gen(function*() {
       const now = yield* store.now
       const other = yield* holder(store)
-      if (other !== undefined && other.token !== token && isAlive(other, now)) return other
-      yield* put(store, { token, pid: process.pid, host: hostname(), until: now + length })
+      if (other !== undefined && other.token !== token && other.until > now && !hasDied(other, self)) {
+        return new WorkerAlreadyRunning({ pid: other.pid, host: other.host, endsIn: other.until - now })
+      }
+      yield* put(store, { ...self, until: now + length })
       return undefined
     }))
     yield* Effect.acquireRelease(
-      Effect.flatMap(attempt, (other) =>
-        other === undefined
-          ? Effect.sync(() => held.add(token))
-          : Effect.fail(new WorkerAlreadyRunning({ pid: other.pid, host: other.host }))),
+      Effect.flatMap(attempt, (other) => other === undefined ? Effect.sync(() => held.add(token)) : Effect.fail(other)),
       () =>
         store.transaction(
           store.sql`DELETE FROM ${store.tables.meta} WHERE key = 'worker' AND value LIKE ${`%"${token}"%`}`
@@ -68,16 +76,30 @@ export const acquire = (
 /** Tokens of the locks that this very process holds. */
 const held = new Set<string>()
 
-interface Holder {
+interface Self {
   readonly token: string
   readonly pid: number
   readonly host: string
+  /** Where `pid` means something; `undefined`: it can't be told. */
+  readonly place?: string | undefined
+  /** When the process began, in the system's own terms: another of the same id began later. */
+  readonly started?: string | undefined
+}
+
+interface Holder extends Self {
   /** Milliseconds since the epoch. */
   readonly until: number
 }
 
 const HolderJson = Schema.parseJson(
-  Schema.Struct({ token: Schema.String, pid: Schema.Int, host: Schema.String, until: Schema.Number })
+  Schema.Struct({
+    token: Schema.String,
+    pid: Schema.Int,
+    host: Schema.String,
+    until: Schema.Number,
+    place: Schema.optional(Schema.String),
+    started: Schema.optional(Schema.String)
+  })
 )
 
 const holder = ({ sql, tables }: Store): Effect.Effect<Holder | undefined, SqlError> =>
@@ -90,15 +112,40 @@ const put = ({ sql, tables }: Store, value: Holder): Effect.Effect<void, SqlErro
   Effect.asVoid(sql`INSERT INTO ${tables.meta} (key, value) VALUES ('worker', ${JSON.stringify(value)})
     ON CONFLICT (key) DO UPDATE SET value = excluded.value`)
 
-// On one machine the process itself is asked: by the time alone a restart after a crash would wait, and a clock that jumped would let two work.
-const isAlive = ({ host, pid, token, until }: Holder, now: number): boolean => {
-  if (host !== hostname()) return until > now
-  if (pid === process.pid) return held.has(token)
+/**
+ * Whether the process is surely gone. Of an id from elsewhere nobody can tell: containers share the name of a machine, and each has a process 1.
+ */
+const hasDied = ({ pid, place, started, token }: Holder, self: Self): boolean => {
+  if (place === undefined || place !== self.place) return false
+  if (pid === self.pid && started === self.started) return !held.has(token)
   try {
     process.kill(pid, 0)
-    return true
   } catch (error) {
-    // Somebody else's process: there is one.
-    return (error as NodeJS.ErrnoException).code === "EPERM"
+    // Somebody else's process (`EPERM`) is one, too.
+    if ((error as NodeJS.ErrnoException).code === "ESRCH") return true
+  }
+  const found = startOf(pid)
+  return found !== undefined && started !== undefined && found !== started
+}
+
+/** On Linux the boot of the machine and the namespace of process ids; other systems have one for all, and their name. */
+const placeOf = (): string | undefined => {
+  if (process.platform !== "linux") return `${process.platform} ${hostname()}`
+  try {
+    // Mounted in another namespace, it shows other ids.
+    if (readlinkSync("/proc/self") !== String(process.pid)) return undefined
+    return `${readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim()} ${readlinkSync("/proc/self/ns/pid")}`
+  } catch {
+    return undefined
+  }
+}
+
+/** The 22nd field of `/proc/[pid]/stat` (proc_pid_stat(5)); the second, a name in parentheses, may hold anything. */
+const startOf = (pid: number): string | undefined => {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8")
+    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19]
+  } catch {
+    return undefined
   }
 }

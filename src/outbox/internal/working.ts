@@ -44,6 +44,8 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
     const firstDelay = settings.schedule[0] ?? 0
     // Monotonic milliseconds.
     let aloneFrom = 0
+    // Suspects that were asked for, and couldn't be had.
+    let vain = 0
     let resyncAt = startedAt + minute
     let purgeAt = startedAt + minute
     const holding = yield* Holding.make(parts, settings)
@@ -134,26 +136,39 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
     }))
 
     /**
-     * With nothing else under way, one of those whose lease has lapsed: should it be what kills the process, it takes no other with it. Between two of
-     * them the others get as long as the first has taken.
+     * Tries one of those whose lease has lapsed. What kills a process mostly does so at once: so it begins alone, and has the worker to itself for a while, which
+     * is longer each time; then the others go on beside it, for an endpoint that hangs must not stop them. On its last try nothing else is under way that
+     * has lapsed before, so that what is given up is what kills the process, and not what happened to be beside it.
      */
     const tryAlone = (suspects: ReadonlyArray<Endpoint>): Effect.Effect<boolean, OutboxUnavailable> =>
       Effect.gen(function*() {
         const from = yield* monotonicNow
         if (from < aloneFrom) return false
-        yield* holding.idle
-        const claimed = yield* Effect.uninterruptible(Effect.tap(
-          Effect.flatMap(lease, (lease) => Claiming.claimSuspect(store, suspects, holding.ids(), lease)),
-          (claimed) =>
-            claimed === undefined
-              ? Effect.void
-              : claimed.lapses >= defaults.worker.lapses
-              ? holding.giveUp(claimed)
-              : holding.begin([claimed])
-        ))
-        yield* holding.idle
+        const underWay = holding.suspects()
+        const claimed = underWay.some(Claiming.isLastTry) ? undefined : yield* Effect.zipRight(
+          holding.quiet(aloneTime),
+          Effect.uninterruptible(Effect.tap(
+            Effect.flatMap(
+              lease,
+              (lease) => Claiming.claimSuspect(store, suspects, holding.ids(), holding.suspects(), lease)
+            ),
+            (claimed) =>
+              claimed === undefined
+                ? Effect.void
+                : claimed.lapses >= defaults.worker.lapses
+                ? holding.giveUp(claimed)
+                : holding.begin([claimed])
+          ))
+        )
+        if (claimed !== undefined) {
+          const paced = Math.max(0, claimed.notBefore - (yield* store.now))
+          const alone = Duration.millis(paced + aloneTime * 2 ** (claimed.lapses - 1))
+          yield* Effect.raceFirst(holding.ended(claimed.id), Effect.sleep(alone))
+        }
         const until = yield* monotonicNow
-        aloneFrom = until + Math.max(contended, until - from)
+        vain = claimed === undefined ? Math.min(vain + 1, 6) : 0
+        // The others get as long as they have waited.
+        aloneFrom = until + Math.max(contended * 2 ** vain, until - from)
         // What was seen before the wait counts no more.
         return claimed !== undefined || until > from
       })
@@ -249,8 +264,10 @@ const again: Rest = { time: 0, short: false }
 /** Milliseconds. */
 const contended = 25
 const sweepPause = 2000
-/** What a look may take, a lapsed delivery tried alone included. */
-const patience = 60_000
+/** What a suspect has the worker to itself for at first, and what those under way before it are waited for. */
+const aloneTime = 500
+/** What a look may take, with a database that is slow and a suspect tried alone. */
+const patience = 30_000
 const longestBackoff = 5000
 const recoveryPause = 1000
 const minute = 60_000
