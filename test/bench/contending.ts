@@ -45,7 +45,7 @@ export const compare = async <Setup>(options: Options<Setup>): Promise<ReadonlyA
     for (let round = 0; round <= rounds; round++) {
       const row: Array<Sample> = []
       for (const [index, process] of processes.entries()) {
-        row.push(await ask<Sample>(process, { count: counts[names[index]!] ?? count }))
+        row.push(await ask(process, counts[names[index]!] ?? count))
       }
       if (round > 0) samples.push(row)
     }

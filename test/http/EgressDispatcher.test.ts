@@ -40,7 +40,10 @@ const guarded = (
 const streamed = (url: string) =>
   Effect.flatMap(
     ResilientHttpClient.ResilientHttpClient,
-    (client) => client.execute(HttpClientRequest.bodyStream(HttpClientRequest.post(url), Stream.make(Buffer.from("x"))))
+    (client) =>
+      Effect.asVoid(
+        client.execute(HttpClientRequest.bodyStream(HttpClientRequest.post(url), Stream.make(Buffer.from("x"))))
+      )
   )
 
 const allowing = (allow: string, deny = "") => EgressPolicy.make({ allow: rulesOf(allow), deny: rulesOf(deny) })
@@ -247,7 +250,13 @@ describe("a URL of another scheme", () => {
       it.scopedLive(`is blocked, and not retried: ${url} by ${way}`, () =>
         Effect.gen(function*() {
           const log = logs()
-          const error = yield* Effect.flip(send(url)).pipe(
+          const error = yield* Effect.flip(
+            Effect.asVoid<
+              unknown,
+              ResilientHttpClient.ResilientHttpClientError,
+              ResilientHttpClient.ResilientHttpClient
+            >(send(url))
+          ).pipe(
             Effect.provide(guarded(allowing("0.0.0.0/0,::/0"))),
             Effect.provide(log.layer)
           )
