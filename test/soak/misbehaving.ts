@@ -18,7 +18,7 @@ export interface Ready {
   readonly turns: number
 }
 
-/** What it is asked: to begin a turn, from 0. The receivers of the turn before go a moment later. */
+/** What it is asked: to begin a turn, from 0. The receivers of the turn before stay for one more. */
 export interface Question {
   readonly turn: number
 }
@@ -37,7 +37,7 @@ const serving = Effect.gen(function*() {
   const ready: Ready = { ca: shared.certificates.ca, nameServer: shared.nameServer, turns }
   process.send!(ready)
 
-  let before: Scope.CloseableScope | undefined
+  const scopes: Array<Scope.CloseableScope> = []
   const begin = ({ turn }: Question) =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()
@@ -46,8 +46,8 @@ const serving = Effect.gen(function*() {
         return Effect.map(Scope.extend(peer.start(shared), scope), ({ target }) => ({ name: peer.name, url: target }))
       })
       process.send!({ receivers } satisfies Turn)
-      if (before !== undefined) yield* Effect.fork(Effect.delay(Scope.close(before, Exit.void), "5 seconds"))
-      before = scope
+      // What was claimed in the last turn is still on its way to those of the last turn.
+      if (scopes.push(scope) > 2) yield* Scope.close(scopes.shift()!, Exit.void)
     })
   return yield* Effect.forever(Effect.flatMap(Queue.take(questions), begin))
 })

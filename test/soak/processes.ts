@@ -10,14 +10,14 @@ import type * as Receivers from "./receivers.js"
 export const receivers = Effect.map(
   Effect.suspend(() => start<Receivers.Listening>(new URL("./receivers.ts", import.meta.url))),
   ({ first: { urls }, process }) => {
-    const question = <A>(what: Receivers.Question["ask"]) => put<A>(process, { ask: what } satisfies Receivers.Question)
     return {
       urls,
       acknowledge: (acknowledged: Receivers.Acknowledged["acknowledged"]): void => {
         process.send({ acknowledged } satisfies Receivers.Acknowledged)
       },
-      counts: question<Receivers.Counts>("counts"),
-      verdict: question<Receivers.Verdict>("verdict")
+      counts: put<Receivers.Counts>(process, { ask: "counts" } satisfies Receivers.Question),
+      verdict: (allowedDuplicates: number) =>
+        put<Receivers.Verdict>(process, { ask: "verdict", allowedDuplicates } satisfies Receivers.Question)
     }
   }
 )

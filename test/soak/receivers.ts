@@ -13,10 +13,8 @@ export interface Acknowledged {
   readonly acknowledged: { readonly way: Way; readonly n: number; readonly id: string }
 }
 
-/** … or asked: how much there is, or what is wrong. */
-export interface Question {
-  readonly ask: "counts" | "verdict"
-}
+/** … or asked: how much there is, or what is wrong where so many deliveries may have been made twice. */
+export type Question = { readonly ask: "counts" } | { readonly ask: "verdict"; readonly allowedDuplicates: number }
 
 /** What it says when it listens: URLs by endpoint. */
 export interface Listening {
@@ -74,12 +72,13 @@ const ended = ({ body: bytes, endpoint, id, outcome }: Received): void => {
   }
 }
 
-const verdict = (): Verdict => ({
+const verdict = (allowedDuplicates: number): Verdict => ({
   problems: [
     ...complaints.list(),
     ...ways.flatMap((way) => {
       const acknowledged = [...ids[way].values()]
       const to = (endpoints: ReadonlyArray<string>) => ({
+        allowedDuplicates,
         endpoints,
         received: accepted[way].filter(({ endpoint }) => endpoints.includes(endpoint))
       })
@@ -105,7 +104,7 @@ process.on("message", (told: Acknowledged | Question) => {
   if ("acknowledged" in told) {
     const { id, n, way } = told.acknowledged
     ids[way].set(n, id)
-  } else process.send!(told.ask === "counts" ? counts : verdict())
+  } else process.send!(told.ask === "counts" ? counts : verdict(told.allowedDuplicates))
 })
 process.on("disconnect", () => process.exit(0))
 // It comes to all processes of a terminal: who started this one ends it.

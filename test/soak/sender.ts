@@ -76,7 +76,7 @@ export const layer = (
   ).pipe(
     Layer.provideMerge(Layer.merge(Deliveries.layer, EndpointHealth.layer)),
     Layer.provide(WebhookSender.layer({ onAttempt })),
-    Layer.provide(ResilientHttpClient.layer({ breaker, deadline: "10 seconds", retry: { baseDelay: "200 millis" } })),
+    Layer.provide(ResilientHttpClient.layer({ breaker, deadline: "30 seconds", retry: { baseDelay: "200 millis" } })),
     Layer.provide(Layer.succeed(Endpoints.Endpoints, directory.service)),
     Layer.provideMerge(OutboxSchema.layerMigrated()),
     Layer.provideMerge(SqliteClient.layer({ filename })),
@@ -91,7 +91,7 @@ const make = (input: Parameters<typeof Endpoint.make>[0]) =>
   Effect.orDie(Endpoint.make({ secret, ...input }, { policy }))
 
 /** Shorter than by default, so that a hostile receiver sees more than its first few requests in its turn. */
-const breaker = { breakDuration: () => Duration.millis(500) }
+const breaker = { breakDuration: () => Duration.seconds(1) }
 
 /** What hostile receivers bring about; all else that is logged as a warning or worse, the library complains of itself. */
 const usual = new Set([

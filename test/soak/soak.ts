@@ -79,7 +79,7 @@ export const run = ({ complain, fibers, say, seconds }: Options): Effect.Effect<
 
         const account = yield* traffic.account
         const { aborted, accepted, refused } = yield* receivers.counts
-        const { problems } = yield* receivers.verdict
+        const { problems } = yield* receivers.verdict(attempts.unsure())
         for (const problem of [...account.problems, ...problems, ...Flat.judge(samples)]) complain(problem)
         // In a short run, on a machine that has other things to do, a turn may pass without any.
         if (turnSeconds >= 10) {
@@ -89,7 +89,9 @@ export const run = ({ complain, fibers, say, seconds }: Options): Effect.Effect<
         const { deliveries, delivered, dispatched, events, failed, purged, rolledBack } = totals
         say(`stored      ${events} events, ${deliveries} deliveries; ${rolledBack} events rolled back`)
         say(`dispatched  ${dispatched} events: ${delivered} delivered, ${failed} failed`)
-        say(`receivers   ${accepted} accepted, ${refused} refused once, ${aborted} given up by the sender`)
+        say(
+          `receivers   ${accepted} accepted, ${refused} refused once, ${aborted} given up; the sender is unsure of ${attempts.unsure()}`
+        )
         say(`hostile     ${attempts.text()}`)
         say(`rows        ${purged} delivered and purged, ${account.text}; ${pending} were pending when the time was up`)
         say(`medians     ${Sampling.medians(samples)} (second quarter → last quarter)`)
@@ -109,6 +111,7 @@ const countAttempts = () => {
   let present: ReadonlyArray<string> = []
   const attempts = new Map<string, number>()
   const outcomes = new Map<string, number>()
+  let unsure = 0
   const add = (counts: Map<string, number>, key: string, n: number) => counts.set(key, (counts.get(key) ?? 0) + n)
   return {
     begin: (names: ReadonlyArray<string>) => {
@@ -118,10 +121,15 @@ const countAttempts = () => {
     onAttempt: ({ class: failure, endpointId, outcome }: Sender.AttemptReport) =>
       Effect.sync(() => {
         const name = present[hostile.indexOf(endpointId)]
-        if (name === undefined) return
+        if (name === undefined) {
+          if (failure === "timeout" || failure === "connection") unsure++
+          return
+        }
         add(attempts, name, 1)
         add(outcomes, failure ?? outcome, 1)
       }),
+    /** Attempts to receivers that behave of which nobody knows whether they arrived: they may be made twice. */
+    unsure: () => unsure,
     missed: () => [...attempts].filter(([, n]) => n === 0).map(([name]) => name),
     text: () => {
       const all = [...attempts.values()]

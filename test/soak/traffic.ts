@@ -97,7 +97,7 @@ export const make = (
       /** Events at a steady rate, for ever. */
       run: Effect.all([
         Effect.repeat(store, Schedule.fixed("100 millis")),
-        Effect.repeat(FiberSet.run(dispatching, dispatch), Schedule.fixed("1 second")),
+        Effect.repeat(FiberSet.run(dispatching, dispatch), Schedule.fixed("2 seconds")),
         Effect.repeat(purge, Schedule.spaced("5 seconds"))
       ], { concurrency: "unbounded", discard: true }),
       /** Pending deliveries. */
