@@ -232,6 +232,7 @@ const texts: Readonly<Record<Reason, string>> = {
   "disk-full": "has no space left on its disk; make room and try again",
   "read-only": "is read-only; check the permissions of the file and its folder, or the server's mode",
   busy: "is locked by another process, or has no connection free; try again",
+  "queue-full": "has more to store than it keeps up with; try again, with fewer at a time",
   "missing-tables": "is not migrated; run `effect-webhooks migrate`",
   corrupt: "is damaged, or is not a database",
   constraint: "refused rows by a constraint of its own",

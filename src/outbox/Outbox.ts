@@ -48,7 +48,7 @@ export class Outbox extends Context.Tag("effect-webhooks/Outbox")<Outbox, {
   /**
    * Stores an event. Within `sql.withTransaction` it is part of that transaction, and its COMMIT is the host's: where it fails, @effect/sql ends the
    * effect with a defect. Don't fork it there: a fiber that outlives the transaction would store into whatever its connection does next. Otherwise it has
-   * been committed when this succeeds; events that are handed in at the same time share a commit, and beyond 10 000 that wait `busy` is the answer.
+   * been committed when this succeeds; events that are handed in at the same time share a commit, and beyond 10 000 that wait `queue-full` is the answer.
    *
    * The same idempotency key, or the same `event.id`, again: nothing is stored and the first message's id comes back, as long as its row is
    * kept (see `Deliveries.purge`); with another type or content: `IdempotencyConflict`. A time that the event didn't come with is not content.
@@ -145,7 +145,7 @@ export const make = (
       Effect.suspend(() =>
         batching.waiting() < maxWaiting
           ? batching.submit(item)
-          : Effect.fail(new OutboxUnavailable({ reason: "busy" }))
+          : Effect.fail(new OutboxUnavailable({ reason: "queue-full" }))
       )
 
     const enqueue = (keyed: Keyed): Effect.Effect<Enqueued, EnqueueError> =>

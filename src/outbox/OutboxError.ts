@@ -6,7 +6,7 @@ import * as Schema from "effect/Schema"
 
 /**
  * Why the database could not do what was asked: `unreachable` (no connection, or it broke), `credentials` (refused at the door),
- * `disk-full`, `read-only`, `busy` (another writer held it for too long), `missing-tables` (they are gone, or were never made),
+ * `disk-full`, `read-only`, `busy` (another writer held it for too long), `queue-full` (too many events of this process wait for their commit), `missing-tables` (they are gone, or were never made),
  * `corrupt` (not a database, or a damaged one), `constraint` (a rule of the host's own schema), `other`.
  */
 export const Reason = Schema.Literal(
@@ -15,6 +15,7 @@ export const Reason = Schema.Literal(
   "disk-full",
   "read-only",
   "busy",
+  "queue-full",
   "missing-tables",
   "corrupt",
   "constraint",
@@ -77,6 +78,8 @@ const texts: Readonly<Record<Reason, string>> = {
   "disk-full": "the database has no space left; make room on its disk",
   "read-only": "the database is read-only; check the permissions of the file and its folder, or the server's mode",
   busy: "another process has kept the database locked for too long; try again",
+  "queue-full":
+    "too many events of this process wait to be stored; hand in fewer at a time, or try again when some have been",
   "missing-tables":
     "the tables of the outbox are missing; run `effect-webhooks migrate`, or migrate at the start of the program",
   corrupt: "the database file is damaged, or is not a database",

@@ -235,6 +235,7 @@ describe("what the services say", () => {
           "disk-full",
           "read-only",
           "busy",
+          "queue-full",
           "missing-tables",
           "corrupt",
           "other"

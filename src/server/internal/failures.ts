@@ -161,6 +161,7 @@ const unavailable: Readonly<Record<string, string>> = {
   "disk-full": "the database has no space left; an operator must make room",
   "read-only": "the database is read-only; an operator must mend it",
   busy: "another process keeps the database locked; try again",
+  "queue-full": "too many events wait to be stored; try again later, with fewer at a time",
   "missing-tables": "the database has no tables of the outbox; an operator must run `effect-webhooks migrate`",
   corrupt: "the database is damaged; an operator must mend it"
 }
