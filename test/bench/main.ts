@@ -1,17 +1,21 @@
 /**
  * `npm run bench`: measures what the library costs, each figure as a ratio to a bare reference of the same run. `--only NAME` runs one benchmark, `--json` prints a line a
- * figure, `--list` the names. Refuses to run where what is measured is not what is committed, unless `--dirty` says that this is known.
+ * figure, `--list` the names. What each gives is stored in `results`, too. Refuses to run where what is measured is not what is committed, unless `--dirty` says that this is known.
  */
 import { execFileSync } from "node:child_process"
+import { mkdirSync, writeFileSync } from "node:fs"
+import { loadavg } from "node:os"
 import { parseArgs } from "node:util"
 import { backlog } from "./backlog.js"
 import { breaker } from "./breaker.js"
 import { direct } from "./direct.js"
-import { type Benchmark, meets, row } from "./figures.js"
+import { type Benchmark, type Figure, meets, row } from "./figures.js"
+import { growth } from "./growth.js"
 import { isolation } from "./isolation.js"
 import { latency } from "./latency.js"
 import { memory } from "./memory.js"
 import { outboxPostgres, outboxSqlite } from "./outbox.js"
+import { folder } from "./plots.js"
 import { startup } from "./startup.js"
 import { targets } from "./targets.js"
 import { timeouts } from "./timeouts.js"
@@ -26,7 +30,8 @@ const benchmarks: ReadonlyArray<Benchmark> = [
   backlog,
   timeouts,
   startup,
-  memory
+  memory,
+  growth
 ]
 
 const { values } = parseArgs({
@@ -81,10 +86,15 @@ for (const { about, layers, name, run } of benchmarks) {
   if (values.only.length > 0 && !values.only.includes(name)) continue
   say(`\n${name}: ${about}`)
   say(`  active: ${layers.join(", ")}`)
+  const figures: Array<Figure> = []
   for await (const figure of run((text) => say(`  ${text}`))) {
+    figures.push(figure)
     const target = targets[figure.name]
     if (meets(figure, target) === false) missed.push(figure.name)
     process.stdout.write(values.json ? `${JSON.stringify(figure)}\n` : `${row(figure, target)}\n`)
   }
+  mkdirSync(folder, { recursive: true })
+  const about = { commit: commit?.id, changed: commit?.changed !== "", node: process.versions.node, load: loadavg() }
+  writeFileSync(`${folder}${name}.json`, `${JSON.stringify({ ...about, figures }, null, 2)}\n`)
 }
 say(missed.length === 0 ? "\nall targets met" : `\ntargets missed: ${missed.join(", ")}`)

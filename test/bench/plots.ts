@@ -46,11 +46,14 @@ const colours = ["#0969da", "#bc4c00", "#1a7f37", "#8250df"]
 const font = { color: ink, fontFamily: "Helvetica, Arial, sans-serif" }
 
 const draw = ({ about, series, title, x, y }: Curve): string => {
+  const points = series.flatMap(({ points }) => points)
+  const [least, most] = [Math.min(...points.map(({ low }) => low)), Math.max(...points.map(({ high }) => high))]
+  // Far apart they would all lie at the bottom.
+  const logarithmic = most / least > 20
   const chart = echarts.init(null, null, { renderer: "svg", ssr: true, width: 720, height: 420 })
   chart.setOption({
     animation: false,
     backgroundColor: "#ffffff",
-    color: colours,
     title: {
       text: title,
       subtext: about,
@@ -59,8 +62,13 @@ const draw = ({ about, series, title, x, y }: Curve): string => {
       textStyle: { ...font, fontSize: 17 },
       subtextStyle: { ...font, fontSize: 12 }
     },
-    legend: { bottom: 8, textStyle: { ...font, fontSize: 13 } },
-    grid: { left: 84, right: 32, top: 92, bottom: 84 },
+    legend: {
+      bottom: 10,
+      itemGap: 36,
+      data: series.map(({ name }) => name),
+      textStyle: { ...font, fontSize: 13, padding: [0, 12, 0, 0] }
+    },
+    grid: { left: 84, right: 32, top: 96, bottom: 100 },
     xAxis: {
       type: "category",
       data: x.values.map(number),
@@ -71,9 +79,10 @@ const draw = ({ about, series, title, x, y }: Curve): string => {
       axisLabel: { ...font, fontSize: 13 }
     },
     yAxis: {
-      type: "value",
-      min: 0,
-      name: y,
+      ...(logarithmic
+        ? { type: "log", min: 10 ** Math.floor(Math.log10(least)), max: 10 ** Math.ceil(Math.log10(most)) }
+        : { type: "value", min: 0, max: ceiling(most) }),
+      name: logarithmic ? `${y} (logarithmic)` : y,
       nameLocation: "end",
       nameTextStyle: { ...font, fontSize: 13, align: "left", padding: [0, 0, 0, -68] },
       axisLabel: { ...font, fontSize: 13, formatter: number }
@@ -85,12 +94,12 @@ const draw = ({ about, series, title, x, y }: Curve): string => {
         data: points.map(({ median }) => median),
         symbol: "circle",
         symbolSize: 9,
-        lineStyle: { width: 2.5 },
+        itemStyle: { color: colours[index] },
+        lineStyle: { width: 2.5, color: colours[index] },
         label: { show: true, position: index % 2 === 0 ? "top" : "bottom", color: colours[index], formatter: label }
       },
       {
         type: "custom",
-        name: `${name}, spread`,
         silent: true,
         data: points.map(({ high, low }, at) => [at, low, high]),
         renderItem: spread(colours[index]!)
@@ -111,6 +120,12 @@ const spread = (colour: string): echarts.CustomSeriesOption["renderItem"] => (_,
     shape: { x1: x, y1: low, x2: x, y2: high },
     style: { stroke: colour, lineWidth: 5, opacity: 0.3 }
   }
+}
+
+/** One or two digits and noughts, just above a value. */
+const ceiling = (value: number): number => {
+  const unit = 10 ** Math.floor(Math.log10(value)) / 2
+  return Math.ceil(value / unit) * unit
 }
 
 const number = (value: number): string => value.toLocaleString("en").replaceAll(",", " ")

@@ -27,10 +27,12 @@ export interface Setup {
   readonly url: string
   /** Characters of text in each event, beside ten items. */
   readonly characters: number
+  /** Endpoints that get events by turns; one by default. */
+  readonly endpoints?: number
 }
 
-/** In flight at a time: what the library gives one endpoint by default. */
-const concurrency = 10
+/** In flight at a time: what the library gives one endpoint by default, and what all. */
+const concurrencyOf = ({ endpoints = 1 }: Setup): number => Math.min(64, 10 * endpoints)
 
 const secret = "bench-secret-of-more-than-sixteen-bytes"
 
@@ -40,16 +42,21 @@ const dataOf = ({ characters }: Setup) => ({
 })
 
 /** `count` deliveries, some at a time. */
-const loop = async (count: number, one: () => Promise<unknown>): Promise<void> => {
+const loop = async (setup: Setup, count: number, one: () => Promise<unknown>): Promise<void> => {
   let left = count
-  await Promise.all(Array.from({ length: concurrency }, async () => {
+  await Promise.all(Array.from({ length: concurrencyOf(setup) }, async () => {
     while (left-- > 0) await one()
   }))
 }
 
 /** The same by as many fibers. (`Effect.forEach` makes a fiber for each, and keeps them all.) */
-const effectLoop = <E, R>(count: number, one: Effect.Effect<unknown, E, R>): Effect.Effect<void, E, R> => {
+const effectLoop = <E, R>(
+  setup: Setup,
+  count: number,
+  one: Effect.Effect<unknown, E, R>
+): Effect.Effect<void, E, R> => {
   let left = count
+  const concurrency = concurrencyOf(setup)
   const some = Effect.whileLoop({ while: () => left-- > 0, body: () => one, step: () => undefined })
   return Effect.all(Array.from({ length: concurrency }, () => some), { concurrency, discard: true })
 }
@@ -74,6 +81,12 @@ const signed = (data: unknown): { readonly body: Buffer; readonly headers: Recor
 }
 
 const target = (url: string) => ({ origin: new URL(url).origin, path: new URL(url).pathname, method: "POST" } as const)
+
+/** One after the other, over and over. */
+const turns = <A>(all: ReadonlyArray<A>): () => A => {
+  let n = 0
+  return () => all[n++ % all.length]!
+}
 
 const failUnless2xx = (status: number): void => {
   if (status < 200 || status > 299) throw new Error(`status ${status}`)
@@ -107,15 +120,15 @@ const request = async (agent: Agent, options: Dispatcher.RequestOptions): Promis
 const undici = (setup: Setup): Contender => {
   const agent = new Agent()
   const data = dataOf(setup)
-  const to = target(setup.url)
-  return { run: (count) => loop(count, () => dispatch(agent, { ...to, ...signed(data) })) }
+  const next = turns(Array.from({ length: setup.endpoints ?? 1 }, (_, n) => target(`${setup.url}e${n}`)))
+  return { run: (count) => loop(setup, count, () => dispatch(agent, { ...next(), ...signed(data) })) }
 }
 
 const undiciRequest = (setup: Setup): Contender => {
   const agent = new Agent()
   const data = dataOf(setup)
   const to = target(setup.url)
-  return { run: (count) => loop(count, () => request(agent, { ...to, ...signed(data) })) }
+  return { run: (count) => loop(setup, count, () => request(agent, { ...to, ...signed(data) })) }
 }
 
 const cockatiel = (setup: Setup): Contender => {
@@ -132,7 +145,7 @@ const cockatiel = (setup: Setup): Contender => {
   )
   return {
     run: (count) =>
-      loop(count, () => {
+      loop(setup, count, () => {
         const made = signed(data)
         return policy.execute(({ signal }) => request(agent, { ...to, ...made, signal }))
       })
@@ -144,7 +157,7 @@ const gotLoop = (setup: Setup): Contender => {
   const client = got.extend({ timeout: { request: 10_000 }, retry: { limit: 3, methods: ["POST"] } })
   return {
     run: (count) =>
-      loop(count, async () => {
+      loop(setup, count, async () => {
         const { body, headers } = signed(data)
         failUnless2xx((await client.post(setup.url, { body, headers })).statusCode)
       })
@@ -166,7 +179,7 @@ const stock = (setup: Setup): Contender => {
     )
   })
   return {
-    run: (count) => runtime.runPromise(effectLoop(count, one)),
+    run: (count) => runtime.runPromise(effectLoop(setup, count, one)),
     close: () => runtime.dispose()
   }
 }
@@ -174,19 +187,22 @@ const stock = (setup: Setup): Contender => {
 /** The library with everything on: guard, breaker, budget, deadline, timeouts, both signatures, metrics, logs at warning. */
 const library = (setup: Setup): Contender => {
   const loopback = "127.0.0.1"
+  const types = Array.from({ length: setup.endpoints ?? 1 }, (_, n) => `Bench${n}`)
+  const config = Object.fromEntries(types.map((type, n) => [type, [{ url: `${setup.url}e${n}`, secret }]]))
   const runtime = ManagedRuntime.make(
     WebhookDispatcher.layer().pipe(
       Layer.provide(ResilientHttpClient.layer()),
-      Layer.provide(WebhookConfig.layer({ Bench: [{ url: setup.url, secret }] }, { allow: loopback })),
+      Layer.provide(WebhookConfig.layer(config, { allow: loopback })),
       Layer.provide(EgressDispatcher.layerHttpClient()),
       Layer.provide(EgressPolicy.layer({ allow: Either.getOrThrow(EgressPolicy.parseRules(loopback)) }))
     )
   )
   const data = dataOf(setup)
+  const next = turns(types)
   const one = Effect.flatMap(
     WebhookDispatcher.WebhookDispatcher,
     ({ dispatch }) =>
-      Effect.flatMap(WebhookEvent.make({ type: "Bench", data }), dispatch).pipe(
+      Effect.flatMap(WebhookEvent.make({ type: next(), data }), dispatch).pipe(
         Effect.filterOrDieMessage(
           ({ deliveries }) => deliveries[0]?.outcome === "delivered",
           "a delivery of the benchmark failed"
@@ -196,7 +212,7 @@ const library = (setup: Setup): Contender => {
   return {
     run: (count) =>
       runtime.runPromise(
-        Logger.withMinimumLogLevel(effectLoop(count, one), LogLevel.Warning)
+        Logger.withMinimumLogLevel(effectLoop(setup, count, one), LogLevel.Warning)
       ),
     close: () => runtime.dispose()
   }
