@@ -2,8 +2,9 @@
  * `growth`: how many deliveries a second there are with more workers, more endpoints, longer payloads and more that waits. Each curve is stored in `results`, as JSON and as a plot.
  */
 import { cpus } from "node:os"
+import { end } from "../support/programs.js"
 import { backlog } from "./backlog.js"
-import { ask, end, start } from "./contending.js"
+import { ask, start } from "./contending.js"
 import { type Dialect, startDatabases } from "./databases.js"
 import { drain, startWorkers } from "./draining.js"
 import { layers } from "./durable.js"

@@ -94,7 +94,12 @@ for (const { about, layers, name, run } of benchmarks) {
     process.stdout.write(values.json ? `${JSON.stringify(figure)}\n` : `${row(figure, target)}\n`)
   }
   mkdirSync(folder, { recursive: true })
-  const about = { commit: commit?.id, changed: commit?.changed !== "", node: process.versions.node, load: loadavg() }
-  writeFileSync(`${folder}${name}.json`, `${JSON.stringify({ ...about, figures }, null, 2)}\n`)
+  const circumstances = {
+    commit: commit?.id,
+    changed: commit?.changed !== "",
+    node: process.versions.node,
+    load: loadavg()
+  }
+  writeFileSync(`${folder}${name}.json`, `${JSON.stringify({ ...circumstances, figures }, null, 2)}\n`)
 }
 say(missed.length === 0 ? "\nall targets met" : `\ntargets missed: ${missed.join(", ")}`)
