@@ -18,7 +18,6 @@ import type * as Scope from "effect/Scope"
 import * as EgressPolicy from "./EgressPolicy.js"
 import * as Connecting from "./internal/connecting.js"
 import * as DispatcherTransport from "./internal/dispatcherTransport.js"
-import * as Dispatching from "./internal/dispatching.js"
 import * as Transport from "./internal/transport.js"
 import * as Tunnelling from "./internal/tunnelling.js"
 
@@ -57,14 +56,14 @@ export const make = (
     if (Option.contains(off, "0")) return yield* new TlsVerificationOff()
     const policy = yield* EgressPolicy.EgressPolicy
     const proxy = options.proxy === undefined ? undefined : yield* readProxy("proxy", options.proxy)
-    const connect = yield* Connecting.make(policy, {
+    const connecting = yield* Connecting.make(policy, {
       nameServers: options.nameServers,
       ca: options.ca,
       proxy,
       timeout: Duration.decode(options.connectTimeout ?? "10 seconds")
     })
     return yield* Effect.acquireRelease(
-      Effect.sync(() => new Undici.Agent({ ...bounds, connect, factory: Dispatching.makePool })),
+      Effect.sync(() => new Undici.Agent({ ...bounds, ...connecting })),
       (agent) => Effect.promise(() => agent.destroy())
     )
   })

@@ -61,7 +61,7 @@ export class RetryBudgetExhausted
  * addresses a name had stays in the operator's log.
  */
 export class EgressBlocked extends Schema.TaggedError<EgressBlocked>("effect-webhooks/EgressBlocked")("EgressBlocked", {
-  /** Host name or address literal of the URL. */
+  /** Host name or address literal of the URL; empty: it has none. */
   host: Schema.String,
   /** Why, as in `EgressPolicy.Decision`. */
   rule: Schema.String,
@@ -70,7 +70,7 @@ export class EgressBlocked extends Schema.TaggedError<EgressBlocked>("effect-web
 }) {
   override get message(): string {
     return this.by === "url"
-      ? `requests to ${this.host} are blocked by the egress policy (${this.rule})`
+      ? `requests to ${this.host || "no host"} are blocked by the egress policy (${this.rule})`
       : `requests to ${this.host} are blocked by the egress policy: it resolves to an address that is not allowed (${this.rule})`
   }
 }

@@ -1,11 +1,13 @@
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as HttpClient from "@effect/platform/HttpClient"
+import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import { describe, expect, it } from "@effect/vitest"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import * as Stream from "effect/Stream"
 import { readFileSync } from "node:fs"
 import * as http from "node:http"
 import * as net from "node:net"
@@ -30,6 +32,16 @@ const guarded = (
   ResilientHttpClient.layer({ retry: { maxRetries: 2, baseDelay: "1 millis", jitter: 0 }, ...client }).pipe(
     Layer.provide(EgressDispatcher.layerHttpClient(options)),
     Layer.provide(Layer.succeed(EgressPolicy.EgressPolicy, policy))
+  )
+
+/** A request that doesn't go over the dispatcher itself. */
+const streamed = (url: string) =>
+  Effect.flatMap(
+    ResilientHttpClient.ResilientHttpClient,
+    (client) =>
+      Effect.asVoid(
+        client.execute(HttpClientRequest.bodyStream(HttpClientRequest.post(url), Stream.make(Buffer.from("x"))))
+      )
   )
 
 const allowing = (allow: string, deny = "") => EgressPolicy.make({ allow: rulesOf(allow), deny: rulesOf(deny) })
@@ -221,6 +233,34 @@ describe("a name", () => {
       expect(result).toMatchObject({ left: blocked("metadata.google.internal", "metadata", "url") })
       expect(questions).toEqual([])
     }))
+})
+
+describe("a URL of another scheme", () => {
+  for (
+    const [url, host] of [
+      ["ftp://files.example.test/x", "files.example.test"],
+      ["ws://[::1]:81/", "[::1]"],
+      ["postgres://user:s3cret@db.example.test/x", "db.example.test"],
+      ["mailto:s3cret", ""]
+    ] as const
+  ) {
+    for (
+      const [way, send] of [["itself", (url: string) => Effect.asVoid(head(url))], ["a stream", streamed]] as const
+    ) {
+      it.scopedLive(`is blocked, and not retried: ${url} by ${way}`, () =>
+        Effect.gen(function*() {
+          const log = logs()
+          const error = yield* Effect.flip(send(url)).pipe(
+            Effect.provide(guarded(allowing("0.0.0.0/0,::/0"))),
+            Effect.provide(log.layer)
+          )
+          expect(error).toMatchObject({ _tag: "EgressBlocked", rule: "scheme", by: "url" })
+          if (way === "itself") expect(error).toMatchObject({ host })
+          expect(log.lines.filter(({ message }) => message === "egress_blocked")).toHaveLength(1)
+          expect(inspect([error, log.lines], { depth: 9 })).not.toContain("s3cret")
+        }))
+    }
+  }
 })
 
 interface Row {

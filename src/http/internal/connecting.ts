@@ -15,7 +15,7 @@ import * as tls from "node:tls"
 import type { Policy } from "../EgressPolicy.js"
 import { EgressBlocked } from "../ResilientHttpClientError.js"
 import { parseAddress } from "./addresses.js"
-import type { ConnectOptions } from "./dispatching.js"
+import { type ConnectOptions, makePool } from "./dispatching.js"
 import * as Resolving from "./resolving.js"
 import * as Tunnelling from "./tunnelling.js"
 
@@ -29,11 +29,15 @@ export interface Settings {
   readonly timeout: Duration.Duration
 }
 
-/** A connector for undici. What is still connecting when the scope closes is given up. */
-export const make = (
-  policy: Policy,
-  settings: Settings
-): Effect.Effect<Undici.buildConnector.connector, never, Scope.Scope> =>
+/** What an agent needs to make connections. */
+export interface Connector {
+  readonly connect: Undici.buildConnector.connector
+  /** Makes the pool of an origin; throws what is no `http:` or `https:` back at whoever asks for it. */
+  readonly factory: (origin: string | URL, options: object) => Undici.Dispatcher
+}
+
+/** What is still connecting when the scope closes is given up. */
+export const make = (policy: Policy, settings: Settings): Effect.Effect<Connector, never, Scope.Scope> =>
   Effect.map(FiberSet.makeRuntime<never, void, never>(), (fork) => {
     // Made once: to read the authorities anew takes 25 ms of every connection.
     const secureContext = tls.createSecureContext({
@@ -45,7 +49,7 @@ export const make = (
       settings.proxy === undefined
         ? dialJudged(policy, settings, host, port)
         : Tunnelling.open(settings.proxy, secureContext, host, port)
-    return (options, callback) => {
+    const open: Connector["connect"] = (options, callback) => {
       const connected = Effect.suspend(() => connect(policy, reach, secure, options)).pipe(
         Effect.timeoutFail({ duration: settings.timeout, onTimeout: () => new ConnectTimeout() }),
         Effect.raceFirst(abandoned(options)),
@@ -59,6 +63,17 @@ export const make = (
         })
       )
       fork(connected)
+    }
+    return {
+      connect: open,
+      // undici would refuse it in its own words, as no policy.
+      factory: (origin, options) => {
+        const url = URL.canParse(String(origin)) ? new URL(origin) : undefined
+        if (url?.protocol === "https:" || url?.protocol === "http:") return makePool(origin, options)
+        const blocked = new EgressBlocked({ host: url?.hostname ?? "", rule: "scheme", by: "url" })
+        fork(logged(blocked, url === undefined || url.port === "" ? undefined : Number(url.port)))
+        throw blocked
+      }
     }
   })
 
@@ -137,15 +152,22 @@ const refuse = (
   by: "name" | "url",
   answers: ReadonlyArray<string>
 ): Effect.Effect<never, EgressBlocked> =>
-  Effect.zipRight(
-    Effect.annotateLogs(Effect.logWarning("egress_blocked"), {
-      host,
-      port,
-      rule,
-      ...(answers.length === 0 ? {} : { addresses: answers.slice(0, maxLogged).join(" ") })
-    }),
-    Effect.fail(new EgressBlocked({ host, rule, by }))
-  )
+  Effect.suspend(() => {
+    const blocked = new EgressBlocked({ host, rule, by })
+    return Effect.zipRight(logged(blocked, port, answers), Effect.fail(blocked))
+  })
+
+const logged = (
+  { host, rule }: EgressBlocked,
+  port: number | undefined,
+  answers: ReadonlyArray<string> = []
+): Effect.Effect<void> =>
+  Effect.annotateLogs(Effect.logWarning("egress_blocked"), {
+    host,
+    ...(port === undefined ? {} : { port }),
+    rule,
+    ...(answers.length === 0 ? {} : { addresses: answers.slice(0, maxLogged).join(" ") })
+  })
 
 const maxLogged = 8
 
