@@ -8,6 +8,7 @@ import * as FileSystem from "@effect/platform/FileSystem"
 import * as HttpClient from "@effect/platform/HttpClient"
 import * as Config from "effect/Config"
 import * as ConfigError from "effect/ConfigError"
+import * as ConfigProvider from "effect/ConfigProvider"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -49,11 +50,12 @@ export const make = (
   EgressPolicy.EgressPolicy | Scope.Scope
 > =>
   Effect.gen(function*() {
-    const off = yield* Effect.orElseSucceed(
-      Config.option(Config.string("NODE_TLS_REJECT_UNAUTHORIZED")),
-      () => Option.none<string>()
+    // Of the process itself, whatever settings it is given: it is Node.js that heeds it.
+    const off = yield* Effect.withConfigProvider(
+      variable(Config.string("NODE_TLS_REJECT_UNAUTHORIZED")),
+      ConfigProvider.fromEnv()
     )
-    if (Option.contains(off, "0")) return yield* new TlsVerificationOff()
+    if (off === "0") return yield* new TlsVerificationOff()
     const policy = yield* EgressPolicy.EgressPolicy
     const proxy = options.proxy === undefined ? undefined : yield* readProxy("proxy", options.proxy)
     const connecting = yield* Connecting.make(policy, {

@@ -304,13 +304,29 @@ describe("the corpus", () => {
 })
 
 describe("TLS", () => {
-  it.effect("switched off for the process is refused at the start", () =>
+  it.scoped("switched off for the process is refused at the start, wherever the settings come from", () =>
     Effect.gen(function*() {
-      const exit = yield* Effect.exit(Effect.scoped(EgressDispatcher.make())).pipe(
-        Effect.provide(EgressPolicy.layer()),
-        Effect.withConfigProvider(ConfigProvider.fromMap(new Map([["NODE_TLS_REJECT_UNAUTHORIZED", "0"]])))
+      const exitWith = (provider: ConfigProvider.ConfigProvider) =>
+        Effect.exit(Effect.scoped(EgressDispatcher.make())).pipe(
+          Effect.provide(EgressPolicy.layer()),
+          Effect.withConfigProvider(provider)
+        )
+      const before = process.env.NODE_TLS_REJECT_UNAUTHORIZED
+      yield* Effect.addFinalizer(() =>
+        Effect.sync(() => {
+          if (before === undefined) delete process.env.NODE_TLS_REJECT_UNAUTHORIZED
+          else process.env.NODE_TLS_REJECT_UNAUTHORIZED = before
+        })
       )
-      expect(Exit.isFailure(exit) && exit.cause).toMatchObject({ error: { _tag: "TlsVerificationOff" } })
+      process.env.NODE_TLS_REJECT_UNAUTHORIZED = "0"
+      for (const provider of [ConfigProvider.fromEnv(), ConfigProvider.fromMap(new Map())]) {
+        const exit = yield* exitWith(provider)
+        expect(Exit.isFailure(exit) && exit.cause).toMatchObject({ error: { _tag: "TlsVerificationOff" } })
+      }
+      // Elsewhere it switches nothing off.
+      delete process.env.NODE_TLS_REJECT_UNAUTHORIZED
+      const exit = yield* exitWith(ConfigProvider.fromMap(new Map([["NODE_TLS_REJECT_UNAUTHORIZED", "0"]])))
+      expect(Exit.isSuccess(exit)).toBe(true)
     }))
 })
 

@@ -132,7 +132,7 @@ const environments: ReadonlyArray<Record<string, string>> = [
     WEBHOOKS_POLL: bearer
   },
   { WEBHOOKS_GRACE: bearer, WEBHOOKS_SCHEDULE: `0s,${bearer}`, WEBHOOKS_RETENTION: `7d,${bearer}` },
-  { NODE_TLS_REJECT_UNAUTHORIZED: "0", WEBHOOKS_PROXY: `http://${login}@proxy` }
+  { WEBHOOKS_PROXY: `http://${login}@proxy/${bearer}` }
 ]
 
 describe("no secret shows of", () => {
