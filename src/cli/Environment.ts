@@ -17,7 +17,7 @@ import * as Stdio from "./Stdio.js"
  * Runs an effect with the environment over the `.env` file (the syntax of `node --env-file`; lines that don't fit it are ignored, as
  * Node.js ignores them). No file is fine; one that can't be read, is larger than 1 MiB or isn't a regular file, fails with exit code 2.
  *
- * A variable of `secretVariables` that isn't set is read from the file that `<NAME>_FILE` names, if that is: at most 64 KiB of UTF-8, one line break at its
+ * A variable of `secretVariables` (but for `WEBHOOKS_PROXY`, whose file `EgressDispatcher` reads) that isn't set is read from the file that `<NAME>_FILE` names, if that is: at most 64 KiB of UTF-8, one line break at its
  * end apart. Where that can't be, reading the variable fails (`ConfigError.InvalidData`) with a message that holds neither the path nor the content.
  */
 export const withEnvironment = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E | CliError.CliError> =>
@@ -56,6 +56,9 @@ export const secret = (name: string): Effect.Effect<string | undefined, CliError
 
 const pairs = ["WEBHOOKS_CONFIG", ...secretVariables].map((name) => [name, `${name}_FILE`])
 
+/** The proxy's file is read by what makes connections, for every program. */
+const read = secretVariables.filter((name) => name !== "WEBHOOKS_PROXY")
+
 const maxDotEnvBytes = 1_048_576
 const maxFileBytes = 65_536
 
@@ -64,7 +67,7 @@ const withFiles = (provider: ConfigProvider.ConfigProvider): ConfigProvider.Conf
     load: (path, primitive, split) => {
       const [name = "", ...more] = path
       const given = provider.flattened.load(path, primitive, split)
-      if (more.length > 0 || !secretVariables.includes(name)) return given
+      if (more.length > 0 || !read.includes(name)) return given
       const names = [name, `${name}_FILE`]
       return Effect.flatMap(
         Effect.withConfigProvider(Effect.forEach(names, variable), provider),

@@ -7,7 +7,6 @@ import * as Undici from "@effect/platform-node/Undici"
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as HttpClient from "@effect/platform/HttpClient"
 import * as Config from "effect/Config"
-import * as ConfigError from "effect/ConfigError"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -96,7 +95,8 @@ export const layerHttpClient = (
 
 /**
  * The same from the environment: the policy from `WEBHOOKS_EGRESS_ALLOW` and `WEBHOOKS_EGRESS_DENY`, authorities from the file that `WEBHOOKS_CA_FILE` names, a
- * proxy from `WEBHOOKS_PROXY`.
+ * proxy from `WEBHOOKS_PROXY` or the file that `WEBHOOKS_PROXY_FILE` names. Where one of them can't be used nothing is made: what goes past a proxy, or trusts
+ * others than those, would not be what was asked for.
  */
 export const layerHttpClientFromEnv: Layer.Layer<
   HttpClient.HttpClient,
@@ -138,56 +138,80 @@ const bounds = {
   keepAliveMaxTimeout: 30_000
 }
 
-const maxCaBytes = 1_048_576
-
-const readCa = (path: string): Effect.Effect<string, InvalidEgressSettings, FileSystem.FileSystem> =>
+/** The text of the file that a variable names. */
+const readFile = (
+  name: string,
+  path: string,
+  limit: { readonly bytes: number; readonly text: string }
+): Effect.Effect<string, InvalidEgressSettings, FileSystem.FileSystem> =>
   Effect.flatMap(FileSystem.FileSystem, (fs) =>
     fs.stat(path).pipe(
-      Effect.filterOrFail(({ size, type }) => type === "File" && size <= maxCaBytes, () => undefined),
+      Effect.filterOrFail(({ size, type }) => type === "File" && size <= limit.bytes, () => undefined),
       Effect.zipRight(fs.readFileString(path)),
       Effect.mapError(() =>
-        new InvalidEgressSettings({
-          path: "WEBHOOKS_CA_FILE",
-          problem: "names no file that can be read (PEM, at most 1 MiB)"
-        })
-      ),
-      Effect.filterOrFail(
-        Connecting.isCertificate,
-        () =>
-          new InvalidEgressSettings({
-            path: "WEBHOOKS_CA_FILE",
-            problem: "names a file without a certificate in PEM form"
-          })
+        new InvalidEgressSettings({ path: name, problem: `names no file that can be read (${limit.text})` })
       )
     ))
 
+const readCa = (path: string): Effect.Effect<string, InvalidEgressSettings, FileSystem.FileSystem> =>
+  Effect.filterOrFail(
+    readFile("WEBHOOKS_CA_FILE", path, { bytes: 1_048_576, text: "PEM, at most 1 MiB" }),
+    Connecting.isCertificate,
+    () =>
+      new InvalidEgressSettings({
+        path: "WEBHOOKS_CA_FILE",
+        problem: "names a file without a certificate in PEM form"
+      })
+  )
+
 const readProxy = (
   path: string,
-  text: Redacted.Redacted<string>
+  text: Redacted.Redacted<string>,
+  problem = "is not the URL of a proxy"
 ): Effect.Effect<Tunnelling.Proxy, InvalidEgressSettings> => {
   const proxy = Tunnelling.parse(Redacted.value(text).trim())
   return proxy === undefined
-    ? Effect.fail(new InvalidEgressSettings({ path, problem: "is not the URL of a proxy; write http://HOST:PORT" }))
+    ? Effect.fail(new InvalidEgressSettings({ path, problem: `${problem}; write http://HOST:PORT` }))
     : Effect.succeed(proxy)
 }
 
 const variable = <A>(config: Config.Config<A>): Effect.Effect<A | undefined> =>
   Effect.map(Effect.orElseSucceed(Config.option(config), () => Option.none<A>()), Option.getOrUndefined)
 
+/** Not a `variable`: where it can't be read, nothing must be sent past the proxy. */
+const ofProxy = (name: string): Effect.Effect<Redacted.Redacted<string> | undefined, InvalidEgressSettings> =>
+  Effect.mapBoth(Config.option(Config.redacted(name)), {
+    onFailure: () => new InvalidEgressSettings({ path: name, problem: "can't be read" }),
+    onSuccess: (set) => Option.getOrUndefined(Option.filter(set, (value) => Redacted.value(value).trim() !== ""))
+  })
+
+const proxyFromEnv: Effect.Effect<
+  Redacted.Redacted<string> | undefined,
+  InvalidEgressSettings,
+  FileSystem.FileSystem
+> = Effect.gen(function*() {
+  const [name, fileName] = ["WEBHOOKS_PROXY", "WEBHOOKS_PROXY_FILE"] as const
+  const proxy = yield* ofProxy(name)
+  // Someone may have put the URL where the file's name belongs.
+  const file = yield* ofProxy(fileName)
+  if (file === undefined) {
+    return proxy === undefined ? undefined : yield* Effect.as(readProxy(name, proxy), proxy)
+  }
+  if (proxy !== undefined) {
+    return yield* new InvalidEgressSettings({
+      path: name,
+      problem: `is set together with ${fileName}; set one of the two`
+    })
+  }
+  const limit = { bytes: 65_536, text: "a URL, at most 64 KiB" }
+  const text = Redacted.make(yield* readFile(fileName, Redacted.value(file), limit))
+  return yield* Effect.as(readProxy(fileName, text, "names a file that doesn't hold the URL of a proxy"), text)
+})
+
 const optionsFromEnv: Effect.Effect<Options, InvalidEgressSettings, FileSystem.FileSystem> = Effect.gen(function*() {
   const file = yield* variable(Config.nonEmptyString("WEBHOOKS_CA_FILE"))
-  // Not `variable`: where it can't be read, nothing must be sent past the proxy. Nor `Config.redacted`, which would hide why.
-  const proxy = yield* Config.option(Config.map(Config.nonEmptyString("WEBHOOKS_PROXY"), Redacted.make)).pipe(
-    Effect.mapBoth({
-      onFailure: (error) =>
-        ConfigError.isInvalidData(error)
-          ? new InvalidEgressSettings({ path: error.path.join("."), problem: error.message })
-          : new InvalidEgressSettings({ path: "WEBHOOKS_PROXY", problem: "can't be read" }),
-      onSuccess: Option.getOrUndefined
-    })
-  )
   return {
     ca: file === undefined ? undefined : yield* readCa(file),
-    proxy: proxy === undefined ? undefined : yield* Effect.as(readProxy("WEBHOOKS_PROXY", proxy), proxy)
+    proxy: yield* proxyFromEnv
   }
 })

@@ -40,7 +40,10 @@ const within = <A, E>(variables: Readonly<Record<string, string>>, effect: Effec
 const refusal = (name: string, variables: Readonly<Record<string, string>>) =>
   Effect.map(Effect.flip(within(variables, Environment.secret(name))), (error) => error)
 
-describe.each(secretVariables)("%s", (name) => {
+/** Those that the command line reads itself. */
+const read = secretVariables.filter((name) => name !== "WEBHOOKS_PROXY")
+
+describe.each(read)("%s", (name) => {
   it.effect("may stand in a file, one line break at its end apart", () =>
     Effect.gen(function*() {
       for (
@@ -91,7 +94,7 @@ describe.each(secretVariables)("%s", (name) => {
 
 it.effect("what reads a variable otherwise is told of a file that can't be read, not of a variable that isn't set", () =>
   Effect.gen(function*() {
-    for (const name of secretVariables) {
+    for (const name of read) {
       const set = { [`${name}_FILE`]: join(folder, "missing") }
       for (
         const config of [Config.string(name), Config.map(Config.redacted(name), Redacted.value)].map(Config.option)
@@ -112,10 +115,10 @@ it.effect("no client is made where the proxy's file can't be read: it would send
         )
       )
     expect(yield* client({ WEBHOOKS_PROXY_FILE: join(folder, "missing") })).toMatchObject({
-      cause: { error: { path: "WEBHOOKS_PROXY_FILE", problem: "names a file that can't be read: no such file" } }
+      cause: { error: { path: "WEBHOOKS_PROXY_FILE" } }
     })
     expect(yield* client({ WEBHOOKS_PROXY_FILE: file("hush") })).toMatchObject({
-      cause: { error: { path: "WEBHOOKS_PROXY" } }
+      cause: { error: { path: "WEBHOOKS_PROXY_FILE" } }
     })
     expect((yield* client({ WEBHOOKS_PROXY_FILE: file("http://user:hush@127.0.0.1:3128\n") }))._tag).toBe("Success")
   }))

@@ -8,9 +8,11 @@ import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
-import { readFileSync } from "node:fs"
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import * as http from "node:http"
 import * as net from "node:net"
+import { tmpdir } from "node:os"
+import { dirname, join } from "node:path"
 import { inspect } from "node:util"
 import { CircuitBreakers } from "../../src/http/CircuitBreakers.js"
 import * as EgressDispatcher from "../../src/http/EgressDispatcher.js"
@@ -357,6 +359,19 @@ describe("the environment", () => {
     [{ WEBHOOKS_CA_FILE: "package.json" }, "WEBHOOKS_CA_FILE: names a file without a certificate in PEM form"],
     [{ WEBHOOKS_PROXY: "proxy-s3cret" }, "WEBHOOKS_PROXY: is not the URL of a proxy; write http://HOST:PORT"],
     [{ WEBHOOKS_PROXY: "socks5://p:s3cret@a:1" }, "WEBHOOKS_PROXY: is not the URL of a proxy; write http://HOST:PORT"],
+    [
+      { WEBHOOKS_PROXY_FILE: "no-such-s3cret" },
+      "WEBHOOKS_PROXY_FILE: names no file that can be read (a URL, at most 64 KiB)"
+    ],
+    [{ WEBHOOKS_PROXY_FILE: "/dev/zero" }, "WEBHOOKS_PROXY_FILE: names no file that can be read"],
+    [
+      { WEBHOOKS_PROXY_FILE: "package.json" },
+      "WEBHOOKS_PROXY_FILE: names a file that doesn't hold the URL of a proxy; write http://HOST:PORT"
+    ],
+    [
+      { WEBHOOKS_PROXY: "http://p:s3cret@a:1", WEBHOOKS_PROXY_FILE: "s3cret" },
+      "WEBHOOKS_PROXY: is set together with WEBHOOKS_PROXY_FILE; set one of the two"
+    ],
     [{ WEBHOOKS_EGRESS_DENY: "a b" }, "entry 1: is not a host name"]
   ] as ReadonlyArray<readonly [Record<string, string>, string]>)(
     "refuses %o",
@@ -389,9 +404,17 @@ describe("the environment", () => {
         (server) => Effect.sync(() => server.close())
       )
       const { port } = proxy.address() as net.AddressInfo
-      const env = { WEBHOOKS_EGRESS_ALLOW: "hooks.example.test", WEBHOOKS_PROXY: `http://127.0.0.1:${port}` }
-      const through = yield* client(env)
+      const allow = { WEBHOOKS_EGRESS_ALLOW: "hooks.example.test" }
+      const file = yield* Effect.acquireRelease(
+        Effect.sync(() => join(mkdtempSync(join(tmpdir(), "effect-webhooks-")), "proxy")),
+        (path) => Effect.sync(() => rmSync(dirname(path), { recursive: true }))
+      )
+      writeFileSync(file, `http://127.0.0.1:${port}\n`)
+      const inFile = yield* client({ ...allow, WEBHOOKS_PROXY: " ", WEBHOOKS_PROXY_FILE: file })
+      expect((yield* Effect.provide(get("http://hooks.example.test/in"), inFile)).status).toBe(204)
+      const through = yield* client({ ...allow, WEBHOOKS_PROXY: `http://127.0.0.1:${port}` })
       expect((yield* Effect.provide(get("http://hooks.example.test/in"), through)).status).toBe(204)
+      expect(asked.splice(0, 1)).toEqual(["hooks.example.test:80"])
       expect(asked).toEqual(["hooks.example.test:80"])
       expect(yield* Effect.flip(Effect.provide(get("https://10.0.0.1/in"), through)))
         .toMatchObject({ cause: blocked("10.0.0.1", "private", "url") })
