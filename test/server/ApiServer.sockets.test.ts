@@ -1,5 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -293,5 +294,43 @@ describe("stopping", () => {
         Effect.timeoutFail({ duration: "3 seconds", onTimeout: () => new Error("still open") })
       )
       yield* Fiber.join(answer)
+    }))
+})
+
+describe("a connection with tens of thousands of requests at once", () => {
+  it.scopedLive("gets a hundred answers at most and is closed, and nobody waits for it", () =>
+    Effect.gen(function*() {
+      const api = yield* serve()
+      const others = Effect.gen(function*() {
+        let longest = 0
+        for (let n = 0; n < 10; n++) {
+          const [took, answer] = yield* Effect.timed(api.ask("GET", "/health/live"))
+          expect(answer.status).toBe(200)
+          longest = Math.max(longest, Duration.toMillis(took))
+        }
+        return longest
+      })
+      yield* others
+      const flood = yield* Effect.fork(api.raw("GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(85_000)))
+      yield* Effect.sleep("1 millis")
+      const longest = yield* others
+      const received = yield* Fiber.join(flood)
+      expect(received.match(/HTTP\/1\.1 200 /g)?.length).toBeLessThanOrEqual(100)
+      expect(received).toMatch(/^connection: close\r$/im)
+      expect([longest, longest < 1000]).toEqual([longest, true])
+    }))
+
+  it.scopedLive("is what a client with that many sees nothing of", () =>
+    Effect.gen(function*() {
+      const api = yield* serve()
+      const agent = new http.Agent({ keepAlive: true, maxSockets: 1 })
+      const statuses = yield* Effect.forEach(Array.from({ length: 250 }), () =>
+        Effect.async<number>((resume) => {
+          http.get(`${api.url}/health/live`, { agent }, (response) => {
+            response.resume().on("end", () => resume(Effect.succeed(response.statusCode ?? 0)))
+          })
+        }), { concurrency: 10 })
+      expect(new Set(statuses)).toEqual(new Set([200]))
+      agent.destroy()
     }))
 })
