@@ -252,13 +252,7 @@ describe("a URL of another scheme", () => {
       it.scopedLive(`is blocked, and not retried: ${url} by ${way}`, () =>
         Effect.gen(function*() {
           const log = logs()
-          const error = yield* Effect.flip(
-            Effect.asVoid<
-              unknown,
-              ResilientHttpClient.ResilientHttpClientError,
-              ResilientHttpClient.ResilientHttpClient
-            >(send(url))
-          ).pipe(
+          const error = yield* Effect.flip(send(url)).pipe(
             Effect.provide(guarded(allowing("0.0.0.0/0,::/0"))),
             Effect.provide(log.layer)
           )
