@@ -69,6 +69,8 @@ export interface Options {
   readonly requestTimeout?: Duration.DurationInput | undefined
   /** Header that carries the correlation id; default: `X-Correlation-ID`. */
   readonly correlationHeader?: string | undefined
+  /** What else `/health/ready` depends on, beside a database that takes events: a worker in the same process, say (`DeliveryWorker.ready`). Default: nothing. */
+  readonly ready?: Effect.Effect<boolean> | undefined
 }
 
 /** What the API asks. */
@@ -129,7 +131,7 @@ export const layer = (
     return Layer.fresh(server.pipe(
       Layer.provide([HttpApiBuilder.api(Api), HttpApiSwagger.layer(), HttpApiBuilder.middlewareOpenApi(), gate]),
       Layer.provide(HttpApiBuilder.api(Api)),
-      Layer.provide(Handlers.layer),
+      Layer.provide(Handlers.layer(options.ready ?? Effect.succeed(true))),
       Layer.provide([HttpApiBuilder.Router.Live, HttpApiBuilder.Middleware.layer, NodeHttpServer.layerContext])
     ))
   }))

@@ -1,3 +1,4 @@
+import type { Statement } from "@effect/sql/Statement"
 import { describe, expect, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -353,6 +354,48 @@ describe("health", () => {
       up = true
       yield* Effect.sleep("600 millis")
       expect((yield* ready).status).toBe(200)
+    }))
+
+  it.scopedLive("is red from an event that found no room until as much as an event may be finds some", () =>
+    Effect.gen(function*() {
+      let room = true
+      const failure = Effect.fail(new OutboxUnavailable({ reason: "disk-full", code: secret }))
+      const statements: Array<number> = []
+      const api = yield* serve({}, {
+        outbox: { enqueue: () => failure },
+        schema: {
+          transaction: (effect) =>
+            Effect.suspend(() => {
+              const { length } = JSON.stringify((effect as unknown as Statement<object>).compile()[1])
+              statements.push(length)
+              return room || length < 1000 ? Effect.orDie(effect as Effect.Effect<never>) : failure
+            })
+        }
+      })
+      const ready = Effect.map(
+        Effect.zipRight(Effect.sleep("600 millis"), api.ask("GET", "/health/ready")),
+        ({ status }) => status
+      )
+      // At first nobody knows.
+      expect([yield* ready, yield* ready]).toEqual([200, 200])
+      expect(statements.filter((length) => length > 262_144)).toHaveLength(1)
+      room = false
+      expect(yield* ready).toBe(200)
+      expect((yield* api.post("/v1/events", event)).status).toBe(503)
+      expect([yield* ready, yield* ready]).toEqual([503, 503])
+      room = true
+      expect([yield* ready, yield* ready]).toEqual([200, 200])
+      expect(statements.at(-1)).toBeLessThan(1000)
+    }))
+
+  it.scopedLive("is red while what shares the process isn't ready", () =>
+    Effect.gen(function*() {
+      let working = false
+      const api = yield* serve({ ready: Effect.sync(() => working) })
+      expectError(yield* api.ask("GET", "/health/ready"), 503, "not_ready")
+      working = true
+      yield* Effect.sleep("600 millis")
+      expect((yield* api.ask("GET", "/health/ready")).status).toBe(200)
     }))
 
   it.scopedLive("is red when the database doesn't answer", () =>

@@ -37,6 +37,8 @@ export const run = (options: Options): Effect.Effect<number, CliError.CliError> 
       const both = yield* Scope.fork(yield* Effect.scope, ExecutionStrategy.parallel)
       const correlationHeader = yield* variable("WEBHOOKS_CORRELATION_HEADER")
       const signal = yield* Signals.awaited
+      // Made after the server: a port that is taken shouldn't cost a worker its start.
+      const later: { worker?: DeliveryWorker.DeliveryWorker["Type"] } = {}
       const server = yield* within(
         both,
         ApiServer.layer({
@@ -45,15 +47,17 @@ export const run = (options: Options): Effect.Effect<number, CliError.CliError> 
           hosts: outbox.hosts,
           tokens: outbox.tokens,
           grace,
-          correlationHeader
+          correlationHeader,
+          ready: Effect.suspend(() => later.worker?.ready ?? Effect.succeed(false))
         })
       ).pipe(Effect.mapError((error) =>
         error._tag === "ListenFailed" ? CliError.failed(visible(error.message)) : CliError.usage(visible(error.message))
       ))
-      yield* within(both, DeliveryWorker.layer(outbox.worker)).pipe(
+      const started = yield* within(both, DeliveryWorker.layer(outbox.worker)).pipe(
         Effect.catchTag("WorkerAlreadyRunning", (error) =>
           Effect.fail(CliError.failed(visible(error.message))))
       )
+      later.worker = Context.get(started, DeliveryWorker.DeliveryWorker)
       const { url } = Context.get(server, ApiServer.ApiServer)
       yield* Started.tell(options.json, { text: `listening on ${url}`, json: { listening: url } }, outbox.database)
       yield* Fiber.join(signal)

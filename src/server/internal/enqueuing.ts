@@ -8,6 +8,7 @@ import * as WebhookEvent from "../../webhooks/WebhookEvent.js"
 import type { ApiError } from "../ApiError.js"
 import type * as S from "../ApiSchemas.js"
 import { fromService, refusal } from "./failures.js"
+import { Readiness } from "./readiness.js"
 import * as RequestBody from "./requestBody.js"
 import * as Views from "./views.js"
 
@@ -23,11 +24,11 @@ type Answer = Effect.Effect<typeof S.EnqueuedList.Type, ApiError>
 export const enqueue: Effect.Effect<
   (request: HttpServerRequest.HttpServerRequest, key: string | undefined) => Answer,
   never,
-  Outbox
-> = Effect.map(Outbox, (outbox) => {
+  Outbox | Readiness
+> = Effect.map(Effect.all([Outbox, Readiness]), ([outbox, { watch }]) => {
   const one = (input: unknown, key: string | undefined): Answer =>
     WebhookEvent.decodeInput(input).pipe(
-      Effect.flatMap((event) => outbox.enqueue(event, { idempotencyKey: key })),
+      Effect.flatMap((event) => watch(outbox.enqueue(event, { idempotencyKey: key }))),
       Effect.mapBoth({
         onFailure: (error) => fromService(error),
         onSuccess: (enqueued) => ({ messages: [Views.enqueued(enqueued)] })
@@ -44,10 +45,10 @@ export const enqueue: Effect.Effect<
       }
       const events = yield* Effect.forEach(inputs, (input, index) =>
         Effect.mapError(WebhookEvent.decodeInput(input), (error) => fromService(error, `[${index}]`)))
-      const enqueued = yield* outbox.enqueueAll(events.map((event, index) => ({
+      const enqueued = yield* watch(outbox.enqueueAll(events.map((event, index) => ({
         event,
         idempotencyKey: key === undefined ? undefined : `${key}#${index}`
-      }))).pipe(
+      })))).pipe(
         Effect.catchAll((error) =>
           Effect.flatMap(find(events, error), (index) =>
             fromService(

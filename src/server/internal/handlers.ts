@@ -10,7 +10,6 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { Deliveries } from "../../outbox/Deliveries.js"
 import { EndpointHealth } from "../../outbox/EndpointHealth.js"
-import { OutboxSchema } from "../../outbox/Schema.js"
 import { Endpoints } from "../../webhooks/Endpoints.js"
 import { isRfc3339 } from "../../webhooks/internal/eventTime.js"
 import { Api } from "../Api.js"
@@ -18,6 +17,7 @@ import { ApiError } from "../ApiError.js"
 import * as S from "../ApiSchemas.js"
 import { enqueue } from "./enqueuing.js"
 import * as Failures from "./failures.js"
+import * as Readiness from "./readiness.js"
 import * as RequestBody from "./requestBody.js"
 import * as Views from "./views.js"
 
@@ -95,46 +95,48 @@ const stats = HttpApiBuilder.group(
     Effect.map(Deliveries, (deliveries) => handlers.handle("show", () => answered(deliveries.stats, Views.stats)))
 )
 
-const health = HttpApiBuilder.group(Api, "health", (handlers) =>
-  Effect.gen(function*() {
-    const store = yield* OutboxSchema
-    // A write: where a disk is full, or a server read-only, nothing can be taken either.
-    const statement = store.transaction(
-      store.sql`UPDATE ${store.tables.meta} SET value = value WHERE key = 'version'`
-    ).pipe(
-      // What hangs is left behind: it may hang for as long as its socket does.
-      Effect.disconnect,
-      Effect.timeout("2 seconds"),
-      Effect.mapBoth({ onFailure: () => notReady, onSuccess: () => ok })
-    )
-    // Whoever asks without a token asks the database at most this often.
-    const ready = yield* Effect.cachedWithTTL(
-      Effect.uninterruptible(Effect.exit(Effect.interruptible(statement))),
-      "500 millis"
-    )
-    return handlers
-      .handle("live", () => Effect.succeed(ok))
-      .handle("ready", () => Effect.flatten(ready))
-  }))
-
-/** The whole API. */
-export const layer = Layer.mergeAll(
-  HttpApiBuilder.group(
-    Api,
-    "events",
-    (handlers) =>
-      Effect.map(
-        enqueue,
-        (enqueue) =>
-          handlers.handleRaw("enqueue", ({ headers, request }) => enqueue(request, headers["idempotency-key"]))
+const health = (others: Effect.Effect<boolean>) =>
+  HttpApiBuilder.group(Api, "health", (handlers) =>
+    Effect.gen(function*() {
+      const { check } = yield* Readiness.Readiness
+      const statement = Effect.zipRight(
+        check,
+        Effect.filterOrFail(others, (ready) => ready, () => notReady)
+      ).pipe(
+        // What hangs is left behind: it may hang for as long as its socket does.
+        Effect.disconnect,
+        Effect.timeout("2 seconds"),
+        Effect.mapBoth({ onFailure: () => notReady, onSuccess: () => ok })
       )
-  ),
-  messages,
-  deliveries,
-  endpoints,
-  stats,
-  health
-)
+      // Whoever asks without a token asks the database at most this often.
+      const ready = yield* Effect.cachedWithTTL(
+        Effect.uninterruptible(Effect.exit(Effect.interruptible(statement))),
+        "500 millis"
+      )
+      return handlers
+        .handle("live", () => Effect.succeed(ok))
+        .handle("ready", () => Effect.flatten(ready))
+    }))
+
+/** The whole API; `others`: whether what else makes it ready is. */
+export const layer = (others: Effect.Effect<boolean>) =>
+  Layer.mergeAll(
+    HttpApiBuilder.group(
+      Api,
+      "events",
+      (handlers) =>
+        Effect.map(
+          enqueue,
+          (enqueue) =>
+            handlers.handleRaw("enqueue", ({ headers, request }) => enqueue(request, headers["idempotency-key"]))
+        )
+    ),
+    messages,
+    deliveries,
+    endpoints,
+    stats,
+    health(others)
+  ).pipe(Layer.provide(Readiness.layer))
 
 // --- internal
 
