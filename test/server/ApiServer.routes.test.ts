@@ -398,6 +398,20 @@ describe("health", () => {
       expect((yield* api.ask("GET", "/health/ready")).status).toBe(200)
     }))
 
+  it.scopedLive("answers a probe that names no host, and nothing else does", () =>
+    Effect.gen(function*() {
+      const api = yield* serve()
+      for (const path of ["/health/live", "/health/ready"]) {
+        expect(yield* api.raw(`GET ${path} HTTP/1.0\r\n\r\n`)).toMatch(/^HTTP\/1\.1 200 /)
+        expect(yield* api.raw(`GET ${path} HTTP/1.0\r\nHost: a.example\r\n\r\n`)).toMatch(/^HTTP\/1\.1 403 /)
+        expect(
+          yield* api.raw(`GET ${path} HTTP/1.1\r\nHost: localhost\r\nHost: a.example\r\nConnection: close\r\n\r\n`)
+        )
+          .toMatch(/^HTTP\/1\.1 403 /)
+      }
+      expect(yield* api.raw("GET /v1/stats HTTP/1.0\r\n\r\n")).toMatch(/^HTTP\/1\.1 403 /)
+    }))
+
   it.scopedLive("is red when the database doesn't answer", () =>
     Effect.gen(function*() {
       const api = yield* serve({}, { schema: { transaction: () => Effect.uninterruptible(Effect.never) } })

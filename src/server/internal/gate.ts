@@ -20,7 +20,7 @@ import * as Routes from "./routes.js"
 export interface Options {
   /** Asked of all but `/health/*`. */
   readonly mayAsk: Access.Check
-  /** Asked of all. */
+  /** Asked of all but `/health/*` without a `Host`. */
   readonly mayReach: Access.Check
   /** Requests under way at one time; `/health/*` apart. */
   readonly maxInFlight: number
@@ -40,7 +40,9 @@ export const make = (options: Options): Effect.Effect<(app: HttpApp.Default<Fail
       route: Routes.Route | undefined
     ): ApiError | undefined => {
       const asked = { headers: request.headers, host: target?.authority ?? hostOf(request) }
-      const foreign = options.mayReach(asked)
+      // HTTP/1.0 knows no `Host`, and probes still speak it; every request of a page has one.
+      const nameless = asked.host === "" && isHealth(route) && !hasHost(request)
+      const foreign = nameless ? undefined : options.mayReach(asked)
       if (foreign !== undefined) return foreign
       const stranger = isHealth(route) ? undefined : options.mayAsk(asked)
       if (stranger !== undefined) return stranger
@@ -109,6 +111,9 @@ export const respond = (error: ApiError): HttpServerResponse.HttpServerResponse 
   HttpServerResponse.unsafeJson(error.body, { status: error.status, headers: error.headers ?? {} })
 
 // --- internal
+
+const hasHost = (request: HttpServerRequest.HttpServerRequest): boolean =>
+  NodeHttpServerRequest.toIncomingMessage(request).headersDistinct["host"] !== undefined
 
 // Of several, one that comes later might count for whoever passed the request on.
 const hostOf = (request: HttpServerRequest.HttpServerRequest): string => {
