@@ -38,7 +38,7 @@ export const run = (options: Options): Effect.Effect<number, CliError.CliError> 
       const correlationHeader = yield* variable("WEBHOOKS_CORRELATION_HEADER")
       const signal = yield* Signals.awaited
       // Made after the server: a port that is taken shouldn't cost a worker its start.
-      let worker: DeliveryWorker.DeliveryWorker["Type"] | undefined
+      const later: { worker?: DeliveryWorker.DeliveryWorker["Type"] } = {}
       const server = yield* within(
         both,
         ApiServer.layer({
@@ -48,7 +48,7 @@ export const run = (options: Options): Effect.Effect<number, CliError.CliError> 
           tokens: outbox.tokens,
           grace,
           correlationHeader,
-          ready: Effect.suspend(() => worker?.ready ?? Effect.succeed(false))
+          ready: Effect.suspend(() => later.worker?.ready ?? Effect.succeed(false))
         })
       ).pipe(Effect.mapError((error) =>
         error._tag === "ListenFailed" ? CliError.failed(visible(error.message)) : CliError.usage(visible(error.message))
@@ -57,7 +57,7 @@ export const run = (options: Options): Effect.Effect<number, CliError.CliError> 
         Effect.catchTag("WorkerAlreadyRunning", (error) =>
           Effect.fail(CliError.failed(visible(error.message))))
       )
-      worker = Context.get(started, DeliveryWorker.DeliveryWorker)
+      later.worker = Context.get(started, DeliveryWorker.DeliveryWorker)
       const { url } = Context.get(server, ApiServer.ApiServer)
       yield* Started.tell(options.json, { text: `listening on ${url}`, json: { listening: url } }, outbox.database)
       yield* Fiber.join(signal)
