@@ -68,7 +68,7 @@ const draw = ({ about, series, title, x, y }: Curve): string => {
       data: series.map(({ name }) => name),
       textStyle: { ...font, fontSize: 13, padding: [0, 12, 0, 0] }
     },
-    grid: { left: 84, right: 32, top: 96, bottom: 100 },
+    grid: { left: 84, right: 64, top: 96, bottom: 100 },
     xAxis: {
       type: "category",
       data: x.values.map(number),
@@ -91,12 +91,15 @@ const draw = ({ about, series, title, x, y }: Curve): string => {
       {
         type: "line",
         name,
-        data: points.map(({ median }) => median),
+        data: points.map(({ median }, at) => ({
+          value: median,
+          label: { position: place(median, series.map(({ points }) => points[at]!.median)) }
+        })),
         symbol: "circle",
         symbolSize: 9,
         itemStyle: { color: colours[index] },
         lineStyle: { width: 2.5, color: colours[index] },
-        label: { show: true, position: index % 2 === 0 ? "top" : "bottom", color: colours[index], formatter: label }
+        label: { show: true, color: colours[index], formatter: label }
       },
       {
         type: "custom",
@@ -121,6 +124,10 @@ const spread = (colour: string): echarts.CustomSeriesOption["renderItem"] => (_,
     style: { stroke: colour, lineWidth: 5, opacity: 0.3 }
   }
 }
+
+/** Where a point's number stands, so that none lies on another's. */
+const place = (value: number, all: ReadonlyArray<number>): "bottom" | "right" | "top" =>
+  value >= Math.max(...all) ? "top" : value <= Math.min(...all) ? "bottom" : "right"
 
 /** One or two digits and noughts, just above a value. */
 const ceiling = (value: number): number => {
