@@ -606,7 +606,7 @@ describe("nothing disappears without a line", () => {
         Layer.provideMerge(WebhookDispatcher.subscribe(Stream.fromChunk(chunk)), log.layer)
       )
       expect(yield* events).toEqual([])
-    }).pipe(Effect.provide(WebhookDispatcher.layerTest)))
+    }).pipe(Effect.provide(WebhookDispatcher.layerTest)), 180_000)
 
   it.effect("what a subscription took from a stream", () => {
     const log = logs()
