@@ -7,6 +7,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
 import { globalValue } from "effect/GlobalValue"
+import * as Option from "effect/Option"
 
 /** A time limit that is set. */
 export interface Deadline {
@@ -24,7 +25,7 @@ export const within = <A, E, R, E2>(
   onTime: () => E2
 ): Effect.Effect<A, E | E2, R> =>
   Clock.clockWith((clock) =>
-    Effect.flatMap(Effect.forkDaemon(Effect.interruptible(effect)), (child) =>
+    Effect.flatMap(unlogged(Effect.forkDaemon(Effect.interruptible(effect))), (child) =>
       Effect.async<A, E | E2>((resume) => {
         const deadline = set(clock, time, () => {
           child.unsafeInterruptAsFork(FiberId.none)
@@ -46,6 +47,9 @@ export const within = <A, E, R, E2>(
 export const monotonic = (clock: Clock.Clock): number => Number(clock.unsafeCurrentTimeNanos()) / 1_000_000
 
 // --- internal
+
+/** What the effect fails with is the caller's to tell: a fiber that fails is logged at level DEBUG, with all that its error says. */
+const unlogged = Effect.withUnhandledErrorLogLevel(Option.none())
 
 /** A member of a ring whose head is a member, too. */
 class Limit implements Deadline {

@@ -142,7 +142,7 @@ const answered = <E, R>(
       : Deadlines.within(Effect.locally(apart(request), currentAttempt, numberOf(call)), time, outOfTime)
     // Time runs out, and an attempt is interrupted, even where the caller can't be.
     return Effect.interruptible(
-      Effect.flatMap(made, (made) => send(settings, call, made, span, clock, startedAt + time, outOfTime))
+      Effect.flatMap(made, (made) => send(settings, call, made, span, clock, startedAt, time, outOfTime))
     )
   })
 
@@ -153,7 +153,8 @@ const send = (
   made: HttpClientRequest.HttpClientRequest,
   span: Tracer.Span,
   clock: Clock.Clock,
-  until: number,
+  startedAt: number,
+  time: number,
   outOfTime: () => Errors.AttemptTimeout | Errors.DeadlineExceeded
 ): Effect.Effect<Answers.Answer, Errors.ResilientHttpClientError> => {
   const n = call.attempts + 1
@@ -172,7 +173,8 @@ const send = (
     ...traceParent(span)
   })
   const replied = settings.transport(request, {
-    time: Math.max(0, until - Deadlines.monotonic(clock)),
+    // Lengths that recur share a queue: that of a request that took no time to make is the whole.
+    time: call.prompt ? time : Math.max(0, startedAt + time - Deadlines.monotonic(clock)),
     whole: call.whole,
     capture,
     attempt: call.earlier + n,
