@@ -295,3 +295,33 @@ describe("stopping", () => {
       yield* Fiber.join(answer)
     }))
 })
+
+describe("a connection with tens of thousands of requests at once", () => {
+  it.scopedLive("has a hundred of them begun, and keeps nobody waiting", () =>
+    Effect.gen(function*() {
+      let begun = 0
+      const stats = Effect.suspend(() => {
+        begun++
+        return Effect.never
+      })
+      const api = yield* serve({ maxInFlight: 100_000, grace: "100 millis" }, { deliveries: { stats } })
+      const flood = yield* Effect.fork(api.raw("GET /v1/stats HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(85_000)))
+      for (let n = 0; n < 10; n++) expect((yield* api.ask("GET", "/health/live")).status).toBe(200)
+      expect([begun > 0, begun <= 100, begun]).toEqual([true, true, begun])
+      yield* Fiber.interrupt(flood)
+    }))
+
+  it.scopedLive("is what a client with that many sees nothing of", () =>
+    Effect.gen(function*() {
+      const api = yield* serve()
+      const agent = new http.Agent({ keepAlive: true, maxSockets: 1 })
+      const statuses = yield* Effect.forEach(Array.from({ length: 250 }), () =>
+        Effect.async<number>((resume) => {
+          http.get(`${api.url}/health/live`, { agent }, (response) => {
+            response.resume().on("end", () => resume(Effect.succeed(response.statusCode ?? 0)))
+          })
+        }), { concurrency: 10 })
+      expect(new Set(statuses)).toEqual(new Set([200]))
+      agent.destroy()
+    }))
+})
