@@ -13,8 +13,14 @@ export const variables: Readonly<Record<string, readonly [text: string, fallback
   WEBHOOKS_TIMEOUT: ["time for one attempt", defaults.attemptTimeout],
   WEBHOOKS_DEADLINE: ["time for all attempts of a delivery", defaults.deadline],
   WEBHOOKS_CORRELATION_HEADER: ["header that carries the correlation id", defaults.correlationHeader],
-  WEBHOOKS_EGRESS_ALLOW: ["CIDRs and host names, comma-separated, that may be reached although private", "none"],
-  WEBHOOKS_EGRESS_DENY: ["CIDRs and host names, comma-separated, that may not be reached, whatever is allowed", "none"],
+  WEBHOOKS_EGRESS_ALLOW: [
+    "CIDRs and host names, comma-separated, that may be reached although private; *:PORT: a port of public ones",
+    "none"
+  ],
+  WEBHOOKS_EGRESS_DENY: [
+    "CIDRs and host names, comma-separated, that may not be reached, whatever is allowed; *:PORT: at any host",
+    "none"
+  ],
   WEBHOOKS_CA_FILE: ["a file with certificate authorities (PEM) to trust beside the well-known ones", "none"],
   WEBHOOKS_PROXY: ["a proxy for all requests, http://HOST:PORT; it resolves names, unguarded", "none"],
   WEBHOOKS_LOG_LEVEL: [

@@ -85,7 +85,8 @@ export const layerFromEnv: Layer.Layer<EgressPolicy, InvalidEgressRules> = Layer
  * Reads a comma-separated list of rules, the form of `WEBHOOKS_EGRESS_ALLOW`; blank is the empty list. An entry is an address
  * (`10.1.2.3`, `::1`), a range (`10.0.0.0/8`, `fd00::/8`), a host name (`hooks.corp.example`) or its subdomains (`*.corp.example`), each
  * optionally with a port (`10.1.2.3:25`, `[::1]:3000`, `localhost:3000`). An entry without a port means the ports that the defaults
- * permit, one with a port means this port only. A host name stands for whatever addresses it resolves to. All bad entries are reported.
+ * permit, one with a port means this port only. `*:6379` is this port of any host: to deny it, or to allow it of what is public, never of private
+ * addresses. A host name stands for whatever addresses it resolves to. All bad entries are reported.
  */
 export const parseRules = (text: string): Either.Either<ReadonlyArray<EgressRule>, InvalidEgressRules> => {
   if (text.trim() === "") return Either.right([])

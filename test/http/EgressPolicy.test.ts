@@ -17,7 +17,7 @@ interface Row {
 const rows = JSON.parse(readFileSync("../shared/corpora/ssrf-urls.json", "utf8")) as ReadonlyArray<Row>
 
 const rulesOf = (text: string) => Either.getOrThrow(EgressPolicy.parseRules(text))
-const allowing = (text: string) => EgressPolicy.make({ allow: rulesOf(text) })
+const allowing = (allow: string, deny = "") => EgressPolicy.make({ allow: rulesOf(allow), deny: rulesOf(deny) })
 const rule = (decision: EgressPolicy.Decision): string => decision._tag === "Allowed" ? "allowed" : decision.rule
 
 const judge = (row: Row): string => {
@@ -234,6 +234,33 @@ describe("EgressPolicy", () => {
     }
   )
 
+  it("a port of any host: denied of all, allowed of what is public", () => {
+    const denying = allowing("10.0.0.0/8:6379,cache.example.com:6379,localhost:6379", "*:6379")
+    for (
+      const [host, address] of [["a.example.com", "1.1.1.1"], ["cache.example.com", "10.0.0.1"], ["localhost", "::1"]]
+    ) {
+      expect(rule(denying.decide(host!, 6379, [address!]))).toBe("denied")
+      expect(rule(denying.decideUrl(new URL(`https://${host}:6379/`)))).toBe("denied")
+      expect(rule(denying.decide(address!, 6379, []))).toBe("denied")
+    }
+    expect(rule(denying.decide("a.example.com", 443, ["1.1.1.1"]))).toBe("allowed")
+
+    const opened = allowing("*:25,10.0.0.0/8")
+    expect(rule(opened.decide("a.example.com", 25, ["1.1.1.1"]))).toBe("allowed")
+    expect(rule(opened.decide("1.1.1.1", 25, []))).toBe("allowed")
+    expect(rule(opened.decideUrl(new URL("https://[2606:4700::1111]:25/")))).toBe("allowed")
+    expect(rule(opened.decide("a.example.com", 26, ["1.1.1.1"]))).toBe("port")
+    expect(rule(opened.decide("10.0.0.1", 25, []))).toBe("port")
+    for (const address of ["127.0.0.1", "192.168.1.1", "::1", "fd00::1", "::ffff:10.0.0.1", "169.254.169.254"]) {
+      expect(["allowed", "port"]).not.toContain(rule(opened.decide("a.example.com", 25, ["1.1.1.1", address])))
+      expect(["allowed", "port"]).not.toContain(rule(opened.decide(address, 25, [])))
+    }
+    expect(rule(opened.decide("localhost", 25, ["1.1.1.1"]))).toBe("localhost")
+    expect(rule(opened.decideUrl(new URL("http://a.example.com:25/")))).toBe("scheme")
+    expect(opened.isListed("a.example.com", 25)).toBe(false)
+    expect(rule(allowing("*:25", "*:25").decide("a.example.com", 25, ["1.1.1.1"]))).toBe("denied")
+  })
+
   it("names that DNS can't have", () => {
     const name = (host: string) => EgressPolicy.isDnsName(host)
     expect(
@@ -275,6 +302,10 @@ describe("EgressPolicy", () => {
       "2130706433",
       "010.0.0.1",
       "*",
+      "*:0",
+      "*:",
+      "*/8",
+      "[*]:25",
       "*.",
       "a.*.b",
       "a..b",

@@ -114,6 +114,10 @@ const allowsAddress = (rule: EgressRule, address: addresses.Address, port: numbe
 
 const deniesPort = (rule: EgressRule, port: number): boolean => rule.port === undefined || rule.port === port
 
+/** Whether the port is one that public addresses may be asked at: what a rule for a port alone opens is that, and nothing private. */
+const isOpenPort = (policy: Rules, port: number): boolean =>
+  defaultPort(port) || policy.allow.some((rule) => rule._tag === "Port" && rule.port === port)
+
 const decideTarget = (
   policy: Rules,
   name: string,
@@ -123,26 +127,30 @@ const decideTarget = (
   if (literal !== undefined) return undefined
   if (!isAbsoluteName(name)) return "name"
   if (metadataHosts.has(name)) return "metadata"
-  if (policy.deny.some((rule) => matchesHost(rule, name) && deniesPort(rule, port))) return "denied"
+  if (policy.deny.some((rule) => (rule._tag === "Port" || matchesHost(rule, name)) && deniesPort(rule, port))) {
+    return "denied"
+  }
   if (policy.allow.some((rule) => allowsHost(rule, name, port))) return undefined
   // What is listed with other ports is refused for its port: listing it again would not help.
   const listed = policy.allow.some((rule) => matchesHost(rule, name))
   if (isLocalHost(name)) return listed ? "port" : "localhost"
   // A range with this port may still allow each address that the name resolves to.
   const byRange = policy.allow.some((rule) => rule._tag === "Range" && rule.port === port)
-  return defaultPort(port) || byRange ? undefined : "port"
+  return isOpenPort(policy, port) || byRange ? undefined : "port"
 }
 
 const judge = (policy: Rules, address: addresses.Address, port: number, byName: boolean): string | undefined => {
   if (addresses.isMetadata(address)) return "metadata"
   const forms = [address, ...addresses.embedded(address)]
   const denied = policy.deny.some((rule) =>
-    rule._tag === "Range" && deniesPort(rule, port) && forms.some((form) => addresses.contains(rule.range, form))
+    deniesPort(rule, port) &&
+    (rule._tag === "Port" ||
+      rule._tag === "Range" && forms.some((form) => addresses.contains(rule.range, form)))
   )
   if (denied) return "denied"
   if (byName || policy.allow.some((rule) => allowsAddress(rule, address, port))) return undefined
   const special = addresses.specialPurpose(address)
-  if (special === undefined) return defaultPort(port) ? undefined : "port"
+  if (special === undefined) return isOpenPort(policy, port) ? undefined : "port"
   return policy.allow.some((rule) => rule._tag === "Range" && addresses.contains(rule.range, address))
     ? "port"
     : special

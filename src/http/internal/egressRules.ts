@@ -4,11 +4,12 @@
 import * as Either from "effect/Either"
 import * as addresses from "./addresses.js"
 
-/** An address range, a host name or all subdomains of one, with or without a port. */
+/** An address range, a host name or all subdomains of one, with or without a port; or a port alone, of whatever host. */
 export type EgressRule =
   | { readonly _tag: "Range"; readonly range: addresses.Range; readonly port: number | undefined }
   | { readonly _tag: "Host"; readonly name: string; readonly port: number | undefined }
   | { readonly _tag: "Suffix"; readonly suffix: string; readonly port: number | undefined }
+  | { readonly _tag: "Port"; readonly port: number }
 
 /** The rule that an entry writes, or what is wrong with it, in words that don't repeat it. */
 export const parseRule = (entry: string): Either.Either<EgressRule, string> => {
@@ -18,6 +19,11 @@ export const parseRule = (entry: string): Either.Either<EgressRule, string> => {
   if (parts === undefined) return Either.left(`can't be read; ${allowed}`)
   const { port, target } = parts
   if (port !== undefined && (port < 1 || port > 65_535)) return Either.left("has a port outside 1 to 65535")
+  if (target === "*") {
+    return port === undefined
+      ? Either.left("is every host; write *:PORT for a port of all, or the ranges 0.0.0.0/0 and ::/0")
+      : Either.right({ _tag: "Port", port })
+  }
   if (target.includes("/")) {
     const range = addresses.parseRange(target)
     return range === undefined
@@ -39,7 +45,7 @@ export const parseRule = (entry: string): Either.Either<EgressRule, string> => {
 // --- internal
 
 const allowed =
-  "allowed are an address, a range (10.0.0.0/8), a host name (punycode if international) or *.suffix, each with or without :port"
+  "allowed are an address, a range (10.0.0.0/8), a host name (punycode if international) or *.suffix, each with or without :port, and *:port"
 
 const split = (entry: string): { readonly target: string; readonly port: number | undefined } | undefined => {
   const bracketed = /^\[([^\]]+)\](\/[0-9]+)?(?::([0-9]{1,5}))?$/.exec(entry)
