@@ -23,15 +23,14 @@ describe("the guard", () => {
     const program = fileURLToPath(new URL("../support/egress/guard.ts", import.meta.url))
     const node = [process.execPath, "--import", "tsx", program, bin, namespace ? "namespace" : "plain"]
     const [command = "", ...args] = namespace ? ["unshare", "-rn", ...node] : node
-    const { stderr, stdout } = spawnSync(command, args, { encoding: "utf8", timeout: 60_000 })
+    const { stderr, stdout } = spawnSync(command, args, { encoding: "utf8", timeout: 170_000, maxBuffer: 1 << 26 })
     expect(stdout, stderr).not.toBe("")
     const [result] = json(stdout)
     // In a network of its own every address can be bound, else those of loopback.
     expect(result.bound).toEqual(
       expect.arrayContaining(namespace ? ["127.0.0.1", "169.254.169.254", "10.1.2.3"] : ["127.0.0.1"])
     )
-    expect(result.heardGuarded).toEqual([])
-    expect(result.guarded.code).toBe(1)
+    expect(result.guarded).toMatchObject({ code: 1, heard: [] })
     const deliveries = json(result.guarded.out)
     expect(deliveries).toHaveLength(result.endpoints)
     for (const delivery of deliveries) {
@@ -39,9 +38,19 @@ describe("the guard", () => {
     }
     // The names were asked for: it is their addresses that were refused.
     expect(result.questions).toBeGreaterThanOrEqual(result.endpoints)
-    expect(result.control).toMatchObject({ code: 0 })
-    expect(result.heardControl).toHaveLength(1)
-  }, 60_000)
+    // Written as a number, in octal, in full-width digits, …, and over http: the configuration is refused, each entry of it.
+    expect(result.written).toMatchObject({ code: 2, heard: [] })
+    expect(json(result.written.out)[0].errors.map(({ path }: { readonly path: string }) => path))
+      .toHaveLength(result.literals)
+    // The second attempt finds the name to be elsewhere.
+    expect(result.rebound).toMatchObject({ code: 1, heard: [`${result.reachable} 8443`] })
+    expect(json(result.rebound.out)).toMatchObject([{ outcome: "rejected", class: "blocked", attempts: 1 }])
+    expect(result.redirected).toMatchObject({ code: 1, heard: [] })
+    expect(json(result.redirected.out)).toMatchObject([{ class: "redirect", status: 307 }])
+    expect(result.worked).toMatchObject({ code: 0, heard: [] })
+    expect(result.worked.err.match(/egress_blocked/g)?.length).toBeGreaterThanOrEqual(result.endpoints)
+    expect(result.control).toMatchObject({ code: 0, heard: [`${result.reachable} 3000`] })
+  }, 180_000)
 })
 
 describe("egress check", () => {

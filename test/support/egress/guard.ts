@@ -47,6 +47,8 @@ const prepare = (): void => {
   }
 }
 
+const folder = mkdtempSync(join(tmpdir(), "effect-webhooks-guard-"))
+
 const heard: Array<string> = []
 
 const listen = (host: string, port: number): Promise<net.Server | undefined> =>
@@ -61,47 +63,97 @@ const listen = (host: string, port: number): Promise<net.Server | undefined> =>
     server.listen({ host, port }, () => resolve(server))
   })
 
-const dispatch = (
+interface Ended {
+  readonly code: number | null
+  readonly out: string
+  readonly err: string
+}
+
+/** Runs the command line to its end; with `enough`, until what it wrote to stderr is, and then stops it. */
+const run = (
+  args: ReadonlyArray<string>,
   config: object,
-  allow: string,
-  nameServer: string,
-  cwd: string
-): Promise<{ readonly code: number | null; readonly out: string; readonly err: string }> =>
+  env: Readonly<Record<string, string>>,
+  enough?: (err: string) => boolean
+): Promise<Ended> =>
   new Promise((resolve) => {
-    const child = spawn(process.execPath, [bin, "dispatch", "--json"], {
-      cwd,
+    const child = spawn(process.execPath, [bin, ...args], {
+      cwd: folder,
       env: {
         PATH: process.env.PATH ?? "",
         NODE_OPTIONS: `--import=${new URL("./resolver.mjs", import.meta.url).href}`,
-        TEST_NAME_SERVER: nameServer,
         WEBHOOKS_CONFIG: JSON.stringify(config),
-        WEBHOOKS_EGRESS_ALLOW: allow,
         WEBHOOKS_MAX_RETRIES: "0",
-        WEBHOOKS_LOG_LEVEL: "all"
+        WEBHOOKS_BASE_DELAY: "10ms",
+        WEBHOOKS_SCHEDULE: "0s",
+        WEBHOOKS_LOG_LEVEL: "all",
+        ...env
       }
     })
     let out = ""
     let err = ""
     child.stdout.on("data", (data: Buffer) => (out += data.toString()))
-    child.stderr.on("data", (data: Buffer) => (err += data.toString()))
+    child.stderr.on("data", (data: Buffer) => {
+      err += data.toString()
+      if (enough?.(err) === true) child.kill("SIGTERM")
+    })
     child.on("close", (code) => resolve({ code, out, err }))
-    child.stdin.end("{\"type\":\"T\",\"data\":{}}\n")
+    child.stdin.on("error", () => undefined).end("{\"type\":\"T\",\"data\":{}}\n")
   })
 
+/** A receiver that sends whoever comes on to a forbidden address. */
+const redirecting = (host: string, location: string): Promise<net.AddressInfo> =>
+  new Promise((resolve) => {
+    const server = net.createServer((socket) => {
+      socket.on("error", () => undefined)
+      socket.once("data", () => socket.end(`HTTP/1.1 307 Go\r\nlocation: ${location}\r\nconnection: close\r\n\r\n`))
+    })
+    server.listen(0, host, () => resolve(server.address() as net.AddressInfo))
+  })
+
+/** Ways to write an address in a URL. */
+const spellings = (address: string): ReadonlyArray<string> => {
+  if (address.includes(":")) return [`[${address}]`, `[${address.toUpperCase()}]`]
+  const parts = address.split(".").map(Number)
+  const number = parts.reduce((sum, part) => sum * 256 + part, 0)
+  return [
+    address,
+    `${address}.`,
+    String(number),
+    `0x${number.toString(16)}`,
+    parts.map((part) => `0${part.toString(8)}`).join("."),
+    parts.map((part) => `0x${part.toString(16)}`).join("."),
+    `${parts[0]}.${number % 0x1000000}`,
+    address.replaceAll(".", "%2E"),
+    address.replaceAll(".", "\u3002"),
+    address.replace(/[0-9]/g, (digit) => String.fromCharCode(digit.charCodeAt(0) + 0xfee0)),
+    `[::ffff:${address}]`
+  ]
+}
+
 if (inNamespace) prepare()
-const folder = mkdtempSync(join(tmpdir(), "effect-webhooks-guard-"))
 try {
   const bound = new Map<string, number>()
   for (const address of addresses) {
     for (const port of ports) if (await listen(address, port) !== undefined) bound.set(address, port)
   }
-  // A name an address: `n0.example.test` and so on; `mixed` has a public one before it.
-  const nameServer = await dns.start((name) => {
+  // One that may be called when it is on the allow list.
+  const reachable = bound.has("10.1.2.3") ? "10.1.2.3" : "127.0.0.2"
+  // A name an address: `n0.example.test` and so on; `mixed` has a public one before it. `rebound` is what may be called only when it is asked for first.
+  const nameServer = await dns.start((name, n) => {
+    if (name === "rebound.example.test") return [n === 1 ? reachable : "127.0.0.1"]
     const index = /^([nm])(\d+)\.example\.test$/.exec(name)
     if (index === null) return "NXDOMAIN"
     const address = addresses[Number(index[2])] ?? ""
     return index[1] === "m" ? ["127.0.0.1", address, "1.1.1.1"] : [address]
   })
+  const asking = { TEST_NAME_SERVER: nameServer.address }
+  const allowing = { ...asking, WEBHOOKS_EGRESS_ALLOW: reachable }
+  const hearing = async (running: Promise<Ended>) => {
+    const before = heard.length
+    const ended = await running
+    return { ...ended, heard: heard.slice(before) }
+  }
   const endpoints = addresses.flatMap((_, index) =>
     ["n", "m"].flatMap((kind) =>
       ports.filter((port) => port === 443 || port === 8080).map((port) => ({
@@ -111,25 +163,41 @@ try {
       }))
     )
   )
-  const guarded = await dispatch({ T: endpoints }, "", nameServer.address, folder)
-  const heardGuarded = [...heard]
-  // That they can hear: one of the names on the allow list may be called, and is.
-  const reachable = bound.has("10.1.2.3") ? "10.1.2.3" : "127.0.0.2"
-  const control = await dispatch(
-    { T: [{ url: `http://${reachable}:3000/` }] },
-    reachable,
-    nameServer.address,
-    folder
+  const literals = addresses.flatMap((address) =>
+    spellings(address).flatMap((host) => [`https://${host}/`, `https://${host}:3000/`, `http://${host}/`])
   )
+  const guarded = await hearing(run(["dispatch", "--json"], { T: endpoints }, asking))
+  const questions = nameServer.questions().length
+  const written = await hearing(run(["dispatch", "--json"], { T: literals.map((url) => ({ url })) }, asking))
+  const rebound = await hearing(
+    run(["dispatch", "--json"], { T: [{ url: "https://rebound.example.test:8443/" }] }, {
+      ...allowing,
+      WEBHOOKS_MAX_RETRIES: "2"
+    })
+  )
+  const { port } = await redirecting(reachable, "http://127.0.0.1:8080/")
+  const redirected = await hearing(
+    run(["dispatch", "--json"], { T: [{ url: `http://${reachable}:${port}/` }] }, allowing)
+  )
+  await run(["enqueue"], { T: endpoints }, asking)
+  const worked = await hearing(
+    run(["worker"], { T: endpoints }, asking, (err) => err.split("egress_blocked").length > endpoints.length)
+  )
+  // That they can hear: one of them on the allow list may be called, and is.
+  const control = await hearing(run(["dispatch", "--json"], { T: [{ url: `http://${reachable}:3000/` }] }, allowing))
   process.stdout.write(`${
     JSON.stringify({
       bound: [...bound.keys()],
+      reachable,
       endpoints: endpoints.length,
+      literals: literals.length,
+      questions,
       guarded,
-      heardGuarded,
-      control,
-      heardControl: heard.slice(heardGuarded.length),
-      questions: nameServer.questions().length
+      written,
+      rebound,
+      redirected,
+      worked,
+      control
     })
   }\n`)
 } finally {
