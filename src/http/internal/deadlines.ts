@@ -25,22 +25,25 @@ export const within = <A, E, R, E2>(
   onTime: () => E2
 ): Effect.Effect<A, E | E2, R> =>
   Clock.clockWith((clock) =>
-    Effect.flatMap(unlogged(Effect.forkDaemon(Effect.interruptible(effect))), (child) =>
-      Effect.async<A, E | E2>((resume) => {
-        const deadline = set(clock, time, () => {
-          child.unsafeInterruptAsFork(FiberId.none)
-          resume(Effect.failSync(onTime))
+    Effect.flatMap(
+      unlogged(Effect.forkDaemon(Effect.interruptible(effect))),
+      (child) =>
+        Effect.async<A, E | E2>((resume) => {
+          const deadline = set(clock, time, () => {
+            child.unsafeInterruptAsFork(FiberId.none)
+            resume(Effect.failSync(onTime))
+          })
+          child.addObserver((exit) => {
+            deadline.cancel()
+            resume(exit)
+          })
+          return Effect.suspend(() => {
+            deadline.cancel()
+            child.unsafeInterruptAsFork(FiberId.none)
+            return Effect.asVoid(child.await)
+          })
         })
-        child.addObserver((exit) => {
-          deadline.cancel()
-          resume(exit)
-        })
-        return Effect.suspend(() => {
-          deadline.cancel()
-          child.unsafeInterruptAsFork(FiberId.none)
-          return Effect.asVoid(child.await)
-        })
-      }))
+    )
   )
 
 /** Milliseconds of a clock that only goes forward. */
