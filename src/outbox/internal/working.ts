@@ -5,8 +5,6 @@ import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import * as Metric from "effect/Metric"
-import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { defaults } from "../../Defaults.js"
 import { monotonicNow } from "../../http/internal/monotonic.js"
@@ -19,6 +17,7 @@ import * as Claiming from "./claiming.js"
 import * as Discarding from "./discarding.js"
 import * as EndpointRows from "./endpointRows.js"
 import * as Holding from "./holding.js"
+import * as Looking from "./looking.js"
 import * as Ordering from "./ordering.js"
 import * as Planning from "./planning.js"
 import type { Parts, Settings } from "./workerParts.js"
@@ -49,32 +48,20 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
     let resyncAt = startedAt + minute
     let purgeAt = startedAt + minute
     const holding = yield* Holding.make(parts, settings)
-
-    const candidates = (due: ReadonlyArray<Planning.Due>) =>
-      Effect.map(
-        Effect.forEach(due, (one) =>
-          Effect.map(
-            endpoints.get(one.endpointId),
-            Option.map((endpoint) => ({ due: one, endpoint }))
-          )),
-        (found) => found.flatMap(Option.toArray)
-      )
+    const see = Looking.make(store, endpoints, firstDelay)
 
     /** One look: claims what may go now, and tells how long there is nothing to look for. */
     const look: Effect.Effect<Rest, OutboxUnavailable> = Effect.gen(function*() {
       if (!(yield* locked)) return { time: settings.poll, short: false }
       const now = yield* store.now
       yield* sweep(now)
-      const due = (yield* Claiming.scan(store)).map((one) => Planning.delayed(one, firstDelay))
-      yield* Metric.set(Metrics.oldestDueAge, oldestDueAge(due, now))
-      if (due.length === 0) {
+      const { again: unseen, due: known, later } = yield* see(now)
+      // What came meanwhile may be of an endpoint that this look left out.
+      const longest = unseen === 0 ? settings.poll : Math.min(settings.poll, unseen)
+      if (known.length === 0) {
         yield* Metrics.circuits([])
-        return { time: settings.poll, short: false }
+        return { time: Math.min(longest, Math.max(0, later - now)), short: false }
       }
-      // Of those that nothing is due for, however many, only the time counts.
-      const dueNow = due.filter((one) => Planning.anyDue(one, now))
-      const later = earliest(due.filter((one) => !Planning.anyDue(one, now)))
-      const known = yield* candidates(dueNow)
       const rows = yield* EndpointRows.read(store, known.map(({ endpoint }) => endpoint.id), settings.health.circuit)
       yield* Metrics.circuits([...rows.values()].map(({ circuit }) => circuit._tag))
       yield* holding.discardFor([...rows.values()].filter(discards).map(({ id }) => id))
@@ -92,8 +79,9 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
       })
       if (plan.suspects.length > 0 && (yield* tryAlone(plan.suspects))) return again
       const suspectsIn = plan.suspects.length === 0 ? Infinity : Math.max(contended, aloneFrom - (yield* monotonicNow))
-      const time = Math.min(settings.poll, suspectsIn, Math.max(0, Math.min(plan.wakeAt, later) - now))
-      if (plan.wants.length === 0) return { time, short: plan.short }
+      const time = Math.min(longest, suspectsIn, Math.max(0, Math.min(plan.wakeAt, later) - now))
+      const short = plan.short || vain > 0
+      if (plan.wants.length === 0) return { time, short }
       const claimed = yield* Effect.uninterruptible(Effect.tap(
         Effect.flatMap(lease, (lease) => Claiming.claim(store, plan.wants, lease)),
         (claimed) => holding.begin(claimed)
@@ -103,7 +91,7 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
         return again
       }
       // Others are at what we saw: soon it will show what became of it.
-      return { time: Math.min(settings.poll, suspectsIn, contended * 2 ** Math.min(misses++, 6)), short: plan.short }
+      return { time: Math.min(longest, suspectsIn, contended * 2 ** Math.min(misses++, 6)), short }
     })
 
     /** Whether this is still the one worker of an SQLite. */
@@ -176,7 +164,10 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
     const cycle: Effect.Effect<void, OutboxUnavailable> = Effect.suspend(() => {
       // Before the look: what comes while it is under way is not missed.
       const woken = store.awaitWake()
-      const freed = holding.freed()
+      const freed = Effect.map(holding.freed(), () => {
+        // It may have been what a suspect waits for.
+        if (vain > 0) aloneFrom = 0
+      })
       return Effect.flatMap(Effect.zipLeft(look, looked), ({ short, time }) => {
         const rest = time <= 0
           ? turn
@@ -255,7 +246,7 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
 interface Rest {
   /** Milliseconds. */
   readonly time: number
-  /** Whether something is due that there is no slot for. */
+  /** Whether something is due that has to wait until something under way has ended. */
   readonly short: boolean
 }
 
@@ -272,19 +263,6 @@ const longestBackoff = 5000
 const recoveryPause = 1000
 const minute = 60_000
 const hour = 3_600_000
-
-/** Milliseconds. */
-const oldestDueAge = (due: ReadonlyArray<Planning.Due>, now: number): number =>
-  due.reduce((oldest, { first, retry, since }) => {
-    const stored = first !== undefined && first <= now ? Math.max(first, since ?? now) : now
-    return Math.max(oldest, now - Math.min(stored, retry ?? now))
-  }, 0)
-
-const earliest = (due: ReadonlyArray<Planning.Due>): number =>
-  due.reduce(
-    (at, { first, leased, retry }) => Math.min(at, first ?? Infinity, leased ?? Infinity, retry ?? Infinity),
-    Infinity
-  )
 
 const discards = ({ disabled }: EndpointRows.EndpointRow): boolean =>
   disabled?.by === "gone" || disabled?.by === "receiver"
