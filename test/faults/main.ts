@@ -79,17 +79,16 @@ if (values.list || runs.length === 0) {
   process.exit(runs.length === 0 ? 2 : 0)
 }
 
-const failed: Array<Run> = []
+let failed = 0
 
-const perform = async (each: Run): Promise<void> => {
-  const { name, run } = each
+const perform = async ({ name, run }: Run): Promise<void> => {
   const started = performance.now()
   const seconds = () => `${((performance.now() - started) / 1000).toFixed(1).padStart(5)} s`
   try {
     const figures = Object.entries(await run()).map(([what, value]) => `${what} ${value}`).join(", ")
     process.stdout.write(`ok    ${name.padEnd(38)} ${seconds()}  ${figures}\n`)
   } catch (error) {
-    failed.push(each)
+    failed++
     const { cause, message } = error instanceof Error ? error : new Error(String(error))
     const text = cause instanceof Error ? `${cause.stack ?? cause.message}\n${message}` : message
     process.stdout.write(`FAIL  ${name.padEnd(38)} ${seconds()}  ${text.replaceAll("\n", "\n      ")}\n`)
@@ -114,15 +113,11 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
 
 const started = performance.now()
 try {
-  await Promise.all([inLanes(runs.filter(({ idle }) => !idle), 1), inLanes(runs.filter(({ idle }) => idle), 2)])
-  // The cases count on their leases and timeouts, which a machine with more to do than it can may break: what failed beside others is run once more, alone.
-  const again = failed.splice(0)
-  if (again.length > 0) process.stdout.write(`once more, alone: ${again.map(({ name }) => name).join(", ")}\n`)
-  await inLanes(again, 1)
+  await Promise.all([inLanes(runs.filter(({ idle }) => !idle), 1), inLanes(runs.filter(({ idle }) => idle), 4)])
 } finally {
   await stopSharedServer()
 }
 process.stdout.write(
-  `${runs.length - failed.length} of ${runs.length} runs ok, ${((performance.now() - started) / 1000).toFixed(0)} s\n`
+  `${runs.length - failed} of ${runs.length} runs ok, ${((performance.now() - started) / 1000).toFixed(0)} s\n`
 )
-process.exitCode = failed.length === 0 ? 0 : 1
+process.exitCode = failed === 0 ? 0 : 1

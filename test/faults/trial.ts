@@ -99,7 +99,7 @@ export class Trial {
       WEBHOOKS_CONFIG: this.config,
       WEBHOOKS_EGRESS_ALLOW: "127.0.0.1",
       WEBHOOKS_DATABASE_URL: this.database.url,
-      WEBHOOKS_LEASE: "2s",
+      WEBHOOKS_LEASE: "4s",
       WEBHOOKS_POLL: this.poll,
       WEBHOOKS_LOG_LEVEL: "warning",
       ...more

@@ -3,8 +3,8 @@
 export const sleep = (milliseconds: number): Promise<void> =>
   new Promise((resolve) => setTimeout(resolve, milliseconds))
 
-/** How much longer than usual to wait before giving up: for a machine that has other things to do (`FAULTS_PATIENCE`). */
-const patience = Number(process.env.FAULTS_PATIENCE ?? 1)
+/** How much longer than a machine of its own needs to wait before giving up: for one that has other things to do (`FAULTS_PATIENCE`). */
+const patience = Number(process.env.FAULTS_PATIENCE ?? 5)
 
 /** Waits until a condition holds, and says what was waited for when it doesn't come. */
 export const until = async (

@@ -25,7 +25,7 @@ export const cases: ReadonlyArray<Case> = [{
       if (endpoint === "retry") return times === 1 ? 500 : 204
       return endpoint === "later" ? 500 : 204
     })
-    // Ten minutes of lease would hide a lease that is judged by the wall clock; two seconds don't.
+    // Hours of lease would hide a lease that is judged by the wall clock; the four seconds of these runs don't.
     const worker = trial.supervised("w1", { WEBHOOKS_SCHEDULE: "0s,3s,90m", CLOCK_FILE: file }, ["clock.mjs"])
     const waits: Array<number> = []
     for (const [round, jump] of [2 * hours, -2 * hours, 0].entries()) {
@@ -42,10 +42,10 @@ export const cases: ReadonlyArray<Case> = [{
         await until(`event ${n}`, () => trial.receiver.to("ok").some((arrival) => arrival.n === n), 10)
       }
       const of = (endpoint: string) => trial.receiver.to(endpoint).filter(({ n }) => n === first)
-      await until("the retry", () => of("retry").length === 2, 15)
-      await until("the second attempt of what then waits", () => of("later").length === 2, 15)
+      await until("the retry", () => of("retry").length === 2)
+      await until("the second attempt of what then waits", () => of("later").length === 2)
       waits.push(of("retry")[1]!.at - of("retry")[0]!.at)
-      await until("the long request", () => of("ok").every((arrival) => arrival.outcome() === 204), 10)
+      await until("the long request", () => of("ok").every((arrival) => arrival.outcome() === 204))
       await sleep(1500)
       expect(
         of("ok").length === 1,
@@ -54,7 +54,7 @@ export const cases: ReadonlyArray<Case> = [{
       expect(of("later").length === 2, `a retry due in 90 minutes came at once, after a jump of ${jump / hours} h`)
       expect(trial.receiver.to("paused").length === 1, `Retry-After was not kept after a jump of ${jump / hours} h`)
     }
-    expect(waits.every((wait) => wait >= 3000 && wait < 9000), `waits for a retry due in 3 s: ${waits.join(", ")} ms`)
+    expect(waits.every((wait) => wait >= 3000 && wait < 60_000), `waits for a retry due in 3 s: ${waits.join(", ")} ms`)
     await worker.stop()
     trial.check(["ok", "retry"], { clocksAgree: false })
     return {

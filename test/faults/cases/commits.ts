@@ -17,7 +17,7 @@ export const cases: ReadonlyArray<Case> = [{
     proxy.decide((commit) =>
       commit % 2 === 0 || commit > 20 ? "pass" : commit % 4 === 1 ? "lose the answer" : "lose the request"
     )
-    const chunks = Array.from({ length: 20 }, (_, index) => events.slice(index * 50, (index + 1) * 50))
+    const chunks = Array.from({ length: 10 }, (_, index) => events.slice(index * 100, (index + 1) * 100))
     let refused = 0
     let duplicates = 0
     for (const chunk of chunks) {
@@ -51,7 +51,6 @@ export const cases: ReadonlyArray<Case> = [{
   }
 }, {
   name: "lost commit of a worker",
-  soak: true,
   idle: true,
   on: ["postgres"],
   deaf: true,

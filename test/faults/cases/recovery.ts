@@ -3,7 +3,7 @@ import { stop } from "../processes.js"
 import { type Case, expect, numbered } from "../trial.js"
 import { until } from "../waiting.js"
 
-const failed = 6_000
+const failed = 3_000
 
 export const cases: ReadonlyArray<Case> = [{
   name: "recover killed half way",
