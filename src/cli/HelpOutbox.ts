@@ -99,12 +99,12 @@ export const messages = (): string =>
 /** Below the help of `endpoints` and of its commands. */
 export const endpoints = (): string =>
   blocks(
-    `With --json an endpoint is {"id","url"?,"configured","state","circuit","opensAgainAt"?,"pausedUntil"?,"disabled"?,
-"consecutiveFailures","firstFailureAt"?,"lastFailureAt"?,"lastSuccessAt"?,"pending"?}.
+    `With --json an endpoint is {"id","url"?,"configured","enabled","state","circuit","opensAgainAt"?,"pausedUntil"?,
+"disabled"?,"consecutiveFailures","firstFailureAt"?,"lastFailureAt"?,"lastSuccessAt"?,"pending"?}.
 
 test sends at once, whatever the state, and stores nothing; exit code 1 unless it was delivered. Deliveries to a disabled endpoint
-wait until it is enabled. recover replays each delivery that was exhausted or discarded in the span of time, once; cut off, it goes
-on when it is given again, or where a worker runs.`,
+wait until it is enabled. recover replays each delivery that was exhausted or discarded in the span of time, once; those that were
+cancelled stay so (deliveries replay sends one of them). Cut off, it goes on when it is given again, or where a worker runs.`,
     examples(
       "effect-webhooks endpoints list",
       "effect-webhooks endpoints test orders",

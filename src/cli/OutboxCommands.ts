@@ -167,7 +167,11 @@ const defineEndpoints = (root: Command, choose: Choose): void => {
       choose(operating(options, load, ({ disable }, json) => disable({ ...options, ...json }, id)))
     )
 
-  command("recover", "replay what failed", "Replays every failed delivery of an endpoint that ended in a span of time.")
+  command(
+    "recover",
+    "replay what failed",
+    "Replays every delivery of an endpoint that was exhausted or discarded in a span of time; not those that were cancelled."
+  )
     .argument("<ID>", "the endpoint")
     .requiredOption("--since <TIME>", "from then on: 2026-01-27T12:00:00Z, or how long ago, such as 2h (required)")
     .option("--until <TIME>", "until then (default: now)")
@@ -189,8 +193,14 @@ const defineUpkeep = (root: Command, choose: Choose): void => {
 
   root.command("purge")
     .summary("delete what ended long ago")
-    .description("Deletes messages whose deliveries have all ended, by the retention.")
-    .option("--delivered <DURATION>", "delivered ones that ended this long ago (default: the retention)", longDuration)
+    .description(
+      "Deletes deliveries that ended long enough ago with their attempts, and the messages that have none left."
+    )
+    .option(
+      "--delivered <DURATION>",
+      "delivered ones that ended, and events that no endpoint wanted, this long ago (default: the retention)",
+      longDuration
+    )
     .option("--ended <DURATION>", "exhausted and discarded ones that did (default: the retention)", longDuration)
     .addOption(jsonOption())
     .addHelpText("after", HelpOutbox.purge)

@@ -100,7 +100,7 @@ export class Deliveries extends Context.Tag("effect-webhooks/Deliveries")<Delive
    */
   readonly replay: (id: string) => Effect.Effect<Delivery, DeliveryNotFound | EndpointDisabled | OutboxUnavailable>
   /**
-   * Replays all deliveries to an endpoint that ended exhausted or discarded (the cancelled ones, too) in a range of time, each once, and tells how many.
+   * Replays all deliveries to an endpoint that ended exhausted or discarded in a range of time, each once, and tells how many. Those that were cancelled stay so.
    * Durable: stopped half way, it is ended by a worker, or by asking again with the same `since` (then up to the moment at which it first began). Another
    * range meanwhile is `RecoveryUnderWay`. Disabling the endpoint halts it until that is enabled.
    */

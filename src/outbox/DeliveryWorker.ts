@@ -112,7 +112,10 @@ export const layer = (
   Deliveries.Deliveries | EndpointHealth.EndpointHealth | Endpoints | OutboxSchema | WebhookSender.WebhookSender
 > => Layer.scoped(DeliveryWorker, make(options))
 
-/** A worker in the background, for a program that wants nothing of it but its work. */
+/**
+ * A worker in the background, for a program that wants nothing of it but its work. It is built over `EndpointHealth.layer`: who provides that same value
+ * elsewhere in the same build gets the same service, and reads the worker's operator events from its `events`; in another build they aren't seen.
+ */
 export const worker = (
   options: Options = {}
 ): Layer.Layer<

@@ -195,7 +195,10 @@ export const make: Effect.Effect<
   }
 })
 
-/** Over the tables, the endpoints that are configured, and the sender. */
+/**
+ * Over the tables, the endpoints that are configured, and the sender. Each build has events of its own, which a worker publishes to the one that it is built with:
+ * to read them, provide this very value (not a second `Layer.fresh` or another `provide` in another build) to `DeliveryWorker.layer` and to who reads.
+ */
 export const layer: Layer.Layer<EndpointHealth, never, Endpoints | OutboxSchema | WebhookSender> = Layer.scoped(
   EndpointHealth,
   make

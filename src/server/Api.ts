@@ -45,7 +45,9 @@ const events = HttpApiGroup.make("events")
         "One event, or up to 1 000 in an array: all of them are stored or none. Answered once they have been committed.\n\n" +
           "Sent again with the same Idempotency-Key (1 to 255 visible ASCII characters) or the same event `id`, nothing more is stored and the " +
           "first message comes back with `duplicate: true`; with another type or content the answer is 409. The key of an array (at most 250 " +
-          "characters) stands for the request: its n-th element, from 0, has the key `<key>#<n>`, so send the same elements in the same order again."
+          "characters) stands for the request: its n-th element, from 0, has the key `<key>#<n>`, so send the same elements in the same order again. " +
+          "Each element is compared with what was stored under its own key: the first part of an array comes back as duplicates, a longer array stores " +
+          "what it has more, and one with another element at a place is refused as a whole with 409."
       ))
   )
   .annotateContext(OpenApi.annotations({ description: "Events, on their way in." }))
@@ -167,7 +169,7 @@ const endpoints = HttpApiGroup.make("endpoints")
       .addError(errors.shape)
       .annotateContext(describe(
         "Send failed deliveries again",
-        "All exhausted and discarded deliveries of the endpoint that ended between `since` and `until`. It is durable: should the server stop, it " +
+        "All exhausted and discarded deliveries of the endpoint that ended between `since` and `until`, but for those that were cancelled. It is durable: should the server stop, it " +
           "goes on where it was. A long one is answered before it is through (`done: false`)."
       ))
   )

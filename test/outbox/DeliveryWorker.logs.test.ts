@@ -30,6 +30,10 @@ it.effect.each(cases)("a delivery that %s: an error only when it has ended", ([,
     yield* enqueue()
     yield* pass("1 minute")
     expect(lines.map(({ level, message }) => [level, message])).toEqual(expected)
+    // Requests of the call, and those of the delivery before it: two numbers that don't contradict each other.
+    const sent = lines.filter(({ message }) => message === "webhook_failed" || message === "webhook_sent")
+    expect(sent.map(({ annotations: { attempt, attempts, attemptsBefore } }) => [attempt, attempts, attemptsBefore]))
+      .toEqual(steps.map((_, n) => [undefined, 1, n]))
     for (const { annotations, message } of lines) {
       expect(annotations["endpointId"]).toBe("a")
       if (message !== "endpoint.disabled") expect(annotations["deliveryId"]).toBe("dlv_1")

@@ -33,6 +33,21 @@ describe("POST /v1/events", () => {
       expect(again.json).toEqual({ messages: [{ messageId: "m1", duplicate: true, deliveries: 2 }] })
     }))
 
+  it.scopedLive("compares each element of an array that comes again with the one at its place", () =>
+    Effect.gen(function*() {
+      const api = yield* serve()
+      const elements = [1, 2, 3, 4].map((total) => ({ ...event, data: { total } }))
+      const send = (some: ReadonlyArray<object>) => api.post("/v1/events", some, { "idempotency-key": "batch" })
+      const duplicates = (
+        { json }: { readonly json: { readonly messages: ReadonlyArray<{ readonly duplicate: boolean }> } }
+      ) => json.messages.map(({ duplicate }) => duplicate)
+      expect(duplicates(yield* send(elements.slice(0, 3)))).toEqual([false, false, false])
+      expect(duplicates(yield* send(elements.slice(0, 2)))).toEqual([true, true])
+      expect(duplicates(yield* send(elements))).toEqual([true, true, true, false])
+      expectError(yield* send([...elements.slice(1), ...elements]), 409, "idempotency_conflict")
+      expect(duplicates(yield* send([...elements, ...elements.slice(0, 1)]))).toEqual([true, true, true, true, false])
+    }))
+
   it.scopedLive("answers only after the commit", () =>
     Effect.gen(function*() {
       const reached = yield* Deferred.make<void>()

@@ -28,7 +28,8 @@ export const attempt = (
     if (Exit.isFailure(waited) || late) return { report: undefined, startedAt }
     const report = yield* sender.send(toMessage(claimed), toEndpoint(claimed)).pipe(
       ResilientHttpClient.withSingleAttempt(claimed.attempts + 1),
-      Effect.annotateLogs({ deliveryId: `dlv_${claimed.id}`, attempt: claimed.attempts + 1 }),
+      // The sender tells of its own `attempts`, which here is one.
+      Effect.annotateLogs({ deliveryId: `dlv_${claimed.id}`, attemptsBefore: claimed.attempts }),
       Effect.withSpan("DeliveryWorker.attempt", {
         captureStackTrace: false,
         root: true,
