@@ -44,7 +44,7 @@ describe("POST /v1/events", () => {
       expect(duplicates(yield* send(elements.slice(0, 3)))).toEqual([false, false, false])
       expect(duplicates(yield* send(elements.slice(0, 2)))).toEqual([true, true])
       expect(duplicates(yield* send(elements))).toEqual([true, true, true, false])
-      expectError(yield* send([...elements.slice(1), ...elements]), 409, "idempotency_conflict")
+      expectError(yield* send([...elements.slice(1), ...elements]), 409, "idempotency_conflict", "[0]")
       expect(duplicates(yield* send([...elements, ...elements.slice(0, 1)]))).toEqual([true, true, true, true, false])
     }))
 
