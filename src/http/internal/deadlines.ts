@@ -5,6 +5,7 @@
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import { globalValue } from "effect/GlobalValue"
 import * as Option from "effect/Option"
@@ -25,10 +26,10 @@ export const within = <A, E, R, E2>(
   onTime: () => E2
 ): Effect.Effect<A, E | E2, R> =>
   Clock.clockWith((clock) =>
-    Effect.flatMap(
-      unlogged(Effect.forkDaemon(Effect.interruptible(effect))),
-      (child) =>
-        Effect.async<A, E | E2>((resume) => {
+    // Interrupted between the fork and the wait, the child would run on with nobody to end it.
+    Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(unlogged(Effect.forkDaemon(Effect.interruptible(effect))), (child) => {
+        const ended = Effect.async<A, E | E2>((resume) => {
           const deadline = set(clock, time, () => {
             child.unsafeInterruptAsFork(FiberId.none)
             resume(Effect.failSync(onTime))
@@ -37,12 +38,9 @@ export const within = <A, E, R, E2>(
             deadline.cancel()
             resume(exit)
           })
-          return Effect.suspend(() => {
-            deadline.cancel()
-            child.unsafeInterruptAsFork(FiberId.none)
-            return Effect.asVoid(child.await)
-          })
         })
+        return Effect.onInterrupt(restore(ended), () => Fiber.interrupt(child))
+      })
     )
   )
 
