@@ -1,7 +1,4 @@
-/**
- * A line of the log whose annotations are made only where somebody reads it: to annotate takes longer (40 µs for seven) than anything else that a
- * delivery needs, and most programs log from a level on.
- */
+/** A line of the log whose annotations are made only where somebody reads it: most programs log from a level on, and each annotation makes a map anew. */
 import * as Effect from "effect/Effect"
 import * as FiberRef from "effect/FiberRef"
 import * as LogLevel from "effect/LogLevel"

@@ -115,7 +115,7 @@ export const make = (
       const deliveries = Effect.forEach(wanting, (endpoint) => {
         begun.add(endpoint)
         return deliver(message, endpoint)
-        // Where there is but one, a fiber of its own would only cost its 10 µs.
+        // Where there is but one, a fiber of its own would only cost.
       }, { concurrency: wanting.length === 1 ? 1 : concurrency })
       return Effect.useSpan("WebhookDispatcher.dispatch", {
         captureStackTrace: false,

@@ -1,7 +1,4 @@
-/**
- * The transport over an undici dispatcher: its `dispatch`, which all its other calls are made of, without their promise, stream and `AbortController` (a delivery takes
- * half the CPU time that it takes through the platform's client).
- */
+/** The transport over an undici dispatcher: its `dispatch`, which all its other calls are made of, without their promise, stream and `AbortController`. */
 import * as Undici from "@effect/platform-node/Undici"
 import * as Headers from "@effect/platform/Headers"
 import * as HttpClientError from "@effect/platform/HttpClientError"

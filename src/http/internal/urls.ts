@@ -1,4 +1,4 @@
-/** URLs, parsed once: to do it anew for each of the places that a delivery shows its URL at took 10 µs of it. */
+/** URLs, parsed once: a delivery shows its URL in several places. */
 import { globalValue } from "effect/GlobalValue"
 import { defaults } from "../../Defaults.js"
 import { BoundedKeys } from "./BoundedKeys.js"
