@@ -3,6 +3,7 @@ import { defineConfig } from "vitest/config"
 /** Files that run the built command line: each has a working directory and processes of its own. */
 const processes = [
   "test/cli/{canary,config,dispatch,egress,enqueue,listen,operate,secrets,serve,worker}.test.ts",
+  "test/examples/demo.test.ts",
   "test/readme.test.ts"
 ]
 

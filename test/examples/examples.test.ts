@@ -10,7 +10,6 @@ import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
-import { spawnSync } from "node:child_process"
 import { createServer } from "node:http"
 import { App, Orders } from "./orders.js"
 import { receiver } from "./receiver.js"
@@ -49,16 +48,4 @@ describe("examples", () => {
         }).pipe(Effect.provide(App), Effect.withConfigProvider(environment))
       }).pipe(Effect.provide(server))
     }))
-
-  it("the demo shows the main job", () => {
-    const { status, stdout } = spawnSync(process.execPath, ["--import", "tsx", "test/examples/demo.ts"], {
-      encoding: "utf8"
-    })
-    expect(status).toBe(0)
-    const lines = stdout.split("\n")
-    expect(lines.filter((line) => line.includes("signature valid"))).toHaveLength(3)
-    expect(lines.filter((line) => line.includes("X-Correlation-ID: demo-order-1"))).toHaveLength(3)
-    expect(stdout).toMatch(/attempt 1: failed \(503\)[^]*attempt 2: failed \(503\)[^]*attempt 3: delivered \(204\)/)
-    expect(stdout).toContain("delivered to \"demo\" after 3 attempts, correlation id demo-order-1")
-  })
 })

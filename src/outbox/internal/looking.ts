@@ -34,6 +34,8 @@ export const make = (
   let remembered = new Map<string, Planning.Due>()
   // Monotonic milliseconds.
   let allAt = 0
+  // What the last look at everything took.
+  let before = 0
   let looks = 0
 
   const everything = (now: number) =>
@@ -73,8 +75,12 @@ export const make = (
         if (endpoint !== undefined && Option.isSome(endpoint)) due.push({ due: one, endpoint: endpoint.value })
       }
       const until = yield* monotonicNow
-      const took = until - from
-      if (all) allAt = took < cheap ? 0 : until + Math.min(longestPause, 4 * took)
+      if (all) {
+        // One that took long may have been held up by something else: two in a row tell what it costs.
+        const took = Math.min(before, until - from)
+        before = until - from
+        allAt = took < cheap ? 0 : until + Math.min(longestPause, 4 * took)
+      }
       return {
         due,
         later: earliest([...remembered.values()].filter((one) => !Planning.anyDue(one, now))),
