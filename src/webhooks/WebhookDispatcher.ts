@@ -112,11 +112,15 @@ export const make = (
 
     const run = ({ begun, message, wanting }: Prepared): Effect.Effect<DispatchReport> => {
       const { correlationId, eventType, id: messageId } = message
-      const deliveries = Effect.forEach(wanting, (endpoint) => {
+      const begin = (endpoint: Endpoint) => {
         begun.add(endpoint)
         return deliver(message, endpoint)
-        // Where there is but one, a fiber of its own would only cost.
-      }, { concurrency: wanting.length === 1 ? 1 : concurrency })
+      }
+      const [only, ...others] = wanting
+      // Where there is but one, a fiber of its own would only cost.
+      const deliveries = only !== undefined && others.length === 0
+        ? Effect.suspend(() => Effect.map(begin(only), (delivery) => [delivery]))
+        : Effect.forEach(wanting, begin, { concurrency })
       return Effect.useSpan("WebhookDispatcher.dispatch", {
         captureStackTrace: false,
         attributes: { messageId, eventType, correlationId, endpoints: wanting.length }

@@ -13,7 +13,7 @@ import * as CorrelationId from "../CorrelationId.js"
 import { withoutCredential } from "./internal/credentials.js"
 import * as DomainFields from "./internal/domainFields.js"
 import { quote } from "./internal/encodeTree.js"
-import { isoFormat, isRfc3339 } from "./internal/eventTime.js"
+import { isoFormat, isoOf, isRfc3339 } from "./internal/eventTime.js"
 import { nearest } from "./internal/nearest.js"
 import { isTenant, tenantProblem } from "./internal/tenant.js"
 
@@ -210,36 +210,46 @@ const check = (
   input: { readonly [K in keyof Input]: unknown },
   names: Names
 ): Effect.Effect<WebhookEvent, InvalidEvent> =>
-  Effect.gen(function*() {
+  Effect.suspend(() => {
     const { aggregateId = null, correlationId, data, id, tenant, type } = input
     if (!matches(type, typePattern)) {
-      return yield* invalid(names.type, "must be 1 to 128 characters of A-Z a-z 0-9 _ . -")
+      return invalid(names.type, "must be 1 to 128 characters of A-Z a-z 0-9 _ . -")
     }
     if (id !== undefined && !matches(id, idPattern)) {
-      return yield* invalid(names.id, "must be 1 to 64 characters of A-Z a-z 0-9 _ -; left out, one is generated")
+      return invalid(names.id, "must be 1 to 64 characters of A-Z a-z 0-9 _ -; left out, one is generated")
     }
     if (tenant !== undefined && !(Predicate.isString(tenant) && isTenant(tenant))) {
-      return yield* invalid(names.tenant, tenantProblem)
+      return invalid(names.tenant, tenantProblem)
     }
     if (aggregateId !== null && !Predicate.isString(aggregateId)) {
-      return yield* invalid(names.aggregateId, "must be text or null; write a number as text")
+      return invalid(names.aggregateId, "must be text or null; write a number as text")
     }
     if (correlationId !== undefined && !Predicate.isString(correlationId)) {
-      return yield* invalid(names.correlationId, "must be text; left out, one is generated")
+      return invalid(names.correlationId, "must be text; left out, one is generated")
     }
     if (data === undefined) {
-      return yield* invalid(names.data, "is missing; give null if there is nothing to say")
+      return invalid(names.data, "is missing; give null if there is nothing to say")
     }
-    const occurredAt = yield* occurred(input.occurredAt, names)
-    const event = { type, tenant, aggregateId, occurredAt, data, id, correlationId }
-    if (correlationId !== undefined) event.correlationId = yield* CorrelationId.accept(correlationId)
     const generated = input.occurredAt === undefined || Predicate.hasProperty(input, GeneratedTime)
-    return Object.assign(Object.create(generated ? generatedTimeProto : proto) as object, event)
+    const made = Effect.map(occurred(input.occurredAt, names), (occurredAt) =>
+      Object.assign(Object.create(generated ? generatedTimeProto : proto) as object, {
+        type,
+        tenant,
+        aggregateId,
+        occurredAt,
+        data,
+        id,
+        correlationId
+      }))
+    return correlationId === undefined
+      ? made
+      : Effect.zipWith(made, CorrelationId.accept(correlationId), (event, correlationId) =>
+        Object.assign(event, { correlationId }))
   })
 
 const occurred = (value: unknown, names: Names): Effect.Effect<string, InvalidEvent> => {
   if (value === undefined) {
-    return Effect.map(Clock.currentTimeMillis, (now) => Option.getOrThrow(isoFormat(DateTime.unsafeMake(now))))
+    return Effect.map(Clock.currentTimeMillis, isoOf)
   }
   if (typeof value === "string" && isRfc3339(value)) return Effect.succeed(value)
   const text = Predicate.isDate(value) || DateTime.isDateTime(value) ? isoFormat(value) : Option.none()

@@ -102,7 +102,7 @@ export const make = (options: Options = {}): Effect.Effect<WebhookSender["Type"]
           const signatures: Array<string> = []
           let attempts = 0
           let delivered: Pick<Client.Head, "headers" | "status"> | undefined
-          return client.executeHead(
+          const call = client.executeHead(
             signedRequest(message, endpoint, (request) => {
               attempts++
               signatures.push(...signaturesOf(request))
@@ -119,23 +119,17 @@ export const make = (options: Options = {}): Effect.Effect<WebhookSender["Type"]
               },
               onAttempt: (result) => attempted(message, endpoint, result, options.onAttempt)
             }
-          ).pipe(
-            restore,
-            Effect.exit,
-            Effect.flatMap((exit) =>
-              report(
-                message,
-                endpoint,
-                delivered === undefined || Exit.isSuccess(exit) ? exit : Exit.succeed(delivered),
-                attempts,
-                startedAt,
-                signatures
-              )
-            ),
-            Effect.tap((report) =>
-              Effect.zipRight(log(report), shielded("onDelivery", report, message.correlationId, options.onDelivery))
-            )
           )
+          const ended = (exit: Exit.Exit<Answered, Client.ResilientHttpClientError | Unsendable>) =>
+            Effect.flatMap(report(message, endpoint, exit, attempts, startedAt, signatures), (report) =>
+              log(report).pipe(
+                Effect.zipRight(shielded("onDelivery", report, message.correlationId, options.onDelivery)),
+                Effect.as(report)
+              ))
+          return Effect.matchCauseEffect(restore(call), {
+            onFailure: (cause) => ended(delivered === undefined ? Exit.failCause(cause) : Exit.succeed(delivered)),
+            onSuccess: (answer) => ended(Exit.succeed(answer))
+          })
         })
       )
   }))

@@ -5,7 +5,7 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import type { ConfigError } from "effect/ConfigError"
 import * as Effect from "effect/Effect"
-import type * as Layer from "effect/Layer"
+import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import { randomBytes } from "node:crypto"
 import { join } from "node:path"
@@ -19,6 +19,7 @@ export interface Database {
   readonly dialect: Dialect
   /** For `WEBHOOKS_DATABASE_URL`. */
   readonly url: string
+  readonly client: Layer.Layer<SqlClient.SqlClient>
   /** Runs one statement on a connection of its own; `bigint`s come as text from PostgreSQL. */
   readonly query: (statement: string) => Promise<ReadonlyArray<Row>>
   /** The number that a statement selects as `n`. */
@@ -58,12 +59,13 @@ const database = (
   url: string,
   layer: Layer.Layer<SqlClient.SqlClient, ConfigError | SqlError>
 ): Database => {
+  const client = Layer.orDie(layer)
   const query = (statement: string) =>
     Effect.runPromise(
       Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe<Row>(statement).unprepared).pipe(
-        Effect.provide(layer),
+        Effect.provide(client),
         Effect.scoped
       )
     )
-  return { dialect, url, query, count: async (statement) => Number((await query(statement))[0]?.n ?? NaN) }
+  return { dialect, url, client, query, count: async (statement) => Number((await query(statement))[0]?.n ?? NaN) }
 }

@@ -31,14 +31,14 @@ const { values } = parseArgs({
 // The longest first, so that nothing waits for them at the end.
 const cases: ReadonlyArray<Case> = [
   ...sharing.cases,
-  ...transactions.cases,
+  ...commits.cases,
   ...kills.cases,
   ...leases.cases,
   ...producers.cases,
+  ...transactions.cases,
   ...hanging.cases,
   ...outages.cases,
   ...recovery.cases,
-  ...commits.cases,
   ...poison.cases,
   ...stopping.cases,
   ...clocks.cases,
@@ -114,7 +114,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
 
 const started = performance.now()
 try {
-  await Promise.all([inLanes(runs.filter(({ idle }) => !idle), 1), inLanes(runs.filter(({ idle }) => idle), 2)])
+  await Promise.all([inLanes(runs.filter(({ idle }) => !idle), 1), inLanes(runs.filter(({ idle }) => idle), 3)])
   // The cases count on their leases and timeouts, which a machine with more to do than it can may break: what failed beside others is run once more, alone.
   const again = failed.splice(0)
   if (again.length > 0) process.stdout.write(`once more, alone: ${again.map(({ name }) => name).join(", ")}\n`)

@@ -1,4 +1,9 @@
 /** One run of a case: its database, its receiver, the programs that it starts, and what it has to answer for. */
+import { Endpoints, Outbox, OutboxSchema, WebhookConfig, WebhookEvent } from "effect-webhooks"
+import * as Arr from "effect/Array"
+import * as ConfigProvider from "effect/ConfigProvider"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import { mkdtempSync, rmSync } from "node:fs"
 import { type AddressInfo, createServer } from "node:net"
 import { tmpdir } from "node:os"
@@ -173,15 +178,8 @@ export class Trial {
     return { process, ready, offer, post }
   }
 
-  /** Runs a program of the command line to its end, which must be 0. */
-  async cli(args: ReadonlyArray<string>, input?: string): Promise<string> {
-    const { code, err, out, signal } = await this.start(args, { input }).ended
-    if (code !== 0) throw new Error(`${args.join(" ")} ended with ${code ?? signal}: ${(err + out).slice(-1000)}`)
-    return out
-  }
-
-  migrate(): Promise<string> {
-    return this.cli(["migrate"])
+  async migrate(): Promise<void> {
+    await Effect.runPromise(Effect.provide(OutboxSchema.migrate(), this.database.client))
   }
 
   /** Takes down that events are handed over. */
@@ -194,10 +192,32 @@ export class Trial {
     this.ledger.acknowledged.add(id)
   }
 
-  /** Enqueues through the command line, and takes down what it acknowledges. */
-  async enqueue(events: ReadonlyArray<Event>, env: Readonly<Record<string, string>> = {}): Promise<void> {
+  /** Enqueues as a host does, a hundred events at a time, and takes down what the outbox acknowledges. */
+  async enqueue(events: ReadonlyArray<Event>): Promise<void> {
     this.handOver(events)
-    const { code, err, out, signal } = await this.start(["enqueue", "--json"], { input: lines(events), env }).ended
+    const outbox = Outbox.layer().pipe(
+      Layer.provide(Layer.provideMerge(OutboxSchema.layer(), this.database.client)),
+      Layer.provide(Endpoints.layer),
+      Layer.provide(WebhookConfig.layer(JSON.parse(this.config), { allow: "127.0.0.1" })),
+      Layer.provide(Layer.setConfigProvider(ConfigProvider.fromMap(new Map([["WORKER_NAME", "host"]]))))
+    )
+    const stored = Effect.flatMap(
+      Outbox.Outbox,
+      ({ enqueueAll }) =>
+        Effect.forEach(
+          Arr.chunksOf(events, 100),
+          (some) => Effect.flatMap(Effect.forEach(some, (event) => WebhookEvent.decodeInput(wire(event))), enqueueAll)
+        )
+    )
+    for (const { messageId } of (await Effect.runPromise(Effect.provide(stored, outbox))).flat()) {
+      this.acknowledge(messageId)
+    }
+  }
+
+  /** Enqueues through the command line, and takes down what it acknowledges. */
+  async enqueueByCommand(events: ReadonlyArray<Event>): Promise<void> {
+    this.handOver(events)
+    const { code, err, out, signal } = await this.start(["enqueue", "--json"], { input: lines(events) }).ended
     const answered = parse(out)
     for (const { messageId } of answered) if (typeof messageId === "string") this.acknowledge(messageId)
     if (code !== 0) throw new Error(`enqueue ended with ${code ?? signal}: ${err.slice(-1000)}`)
@@ -213,7 +233,9 @@ export class Trial {
         pending = await this.database.count("SELECT count(*) AS n FROM webhook_deliveries WHERE state = 'pending'")
         return pending === 0
       },
-      seconds
+      seconds,
+      // Each look is a connection of its own.
+      250
     )
   }
 

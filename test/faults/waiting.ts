@@ -10,14 +10,15 @@ const patience = Number(process.env.FAULTS_PATIENCE ?? 5)
 export const until = async (
   what: string | (() => string),
   condition: () => boolean | Promise<boolean>,
-  seconds = 60
+  seconds = 60,
+  pause = 20
 ): Promise<void> => {
   const deadline = performance.now() + seconds * patience * 1000
   while (!(await condition())) {
     if (performance.now() > deadline) {
       throw new Error(`not within ${seconds * patience} s: ${typeof what === "string" ? what : what()}`)
     }
-    await sleep(20)
+    await sleep(pause)
   }
 }
 

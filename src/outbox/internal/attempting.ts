@@ -1,11 +1,16 @@
 /**
  * One attempt of a claimed delivery.
  */
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as FiberRef from "effect/FiberRef"
+import * as HashMap from "effect/HashMap"
+import * as Option from "effect/Option"
 import * as Tracer from "effect/Tracer"
-import * as ResilientHttpClient from "../../http/ResilientHttpClient.js"
+import { currentSingle } from "../../http/internal/exchange.js"
+import { local, locallyAll } from "../../Locally.js"
 import { Endpoint } from "../../webhooks/Endpoint.js"
 import * as Message from "../../webhooks/Message.js"
 import type { DeliveryReport, WebhookSender } from "../../webhooks/WebhookSender.js"
@@ -26,11 +31,9 @@ export const attempt = (
     // Its time in a paced endpoint's row is over: sent now, it would come too close to the next.
     const late = claimed.endpoint.rateLimit !== undefined && startedAt > claimed.notBefore + tolerance
     if (Exit.isFailure(waited) || late) return { report: undefined, startedAt }
-    const report = yield* sender.send(toMessage(claimed), toEndpoint(claimed)).pipe(
-      ResilientHttpClient.withSingleAttempt(claimed.attempts + 1),
-      // The sender tells of its own `attempts`, which here is one.
-      Effect.annotateLogs({ deliveryId: `dlv_${claimed.id}`, attemptsBefore: claimed.attempts }),
-      Effect.withSpan("DeliveryWorker.attempt", {
+    const report = yield* Effect.useSpan(
+      "DeliveryWorker.attempt",
+      {
         captureStackTrace: false,
         root: true,
         // The event may have been stored days ago: its trace is over, and this one tells where it came from.
@@ -42,7 +45,19 @@ export const attempt = (
           eventType: claimed.eventType,
           attempt: claimed.attempts + 1
         }
-      })
+      },
+      (span) =>
+        // What `withSpan`, `withSingleAttempt` and `annotateLogs` set, in one step.
+        locallyAll(sender.send(toMessage(claimed), toEndpoint(claimed)), [
+          local(FiberRef.currentContext, Context.add(Tracer.ParentSpan, span)),
+          local(currentSingle, () => Option.some(claimed.attempts + 1)),
+          // The sender tells of its own `attempts`, which here is one.
+          local(FiberRef.currentLogAnnotations, (annotations) =>
+            annotations.pipe(
+              HashMap.set<string, unknown>("deliveryId", `dlv_${claimed.id}`),
+              HashMap.set<string, unknown>("attemptsBefore", claimed.attempts)
+            ))
+        ])
     )
     return { report, startedAt }
   })

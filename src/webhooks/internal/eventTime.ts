@@ -23,15 +23,19 @@ export const isRfc3339 = (text: string): boolean => {
 export const isoFormat = (time: Date | DateTime.DateTime): Option.Option<string> =>
   DateTime.make(time).pipe(
     Option.map((time) => DateTime.isZoned(time) ? DateTime.formatIsoOffset(time) : DateTime.formatIso(time)),
-    Option.map((text) =>
-      text.replace("Z", "+00:00").replace(/\.(\d{3})/, (_, digits) => digits === "000" ? "" : `.${digits}000`)
-    ),
+    Option.map(toPython),
     Option.filter(isRfc3339)
   )
+
+/** The same of a moment that a clock tells, in milliseconds since the epoch. */
+export const isoOf = (millis: number): string => toPython(DateTime.formatIso(DateTime.unsafeMake(millis)))
 
 // --- internal
 
 const pattern = /^(\d{4})-(\d{2})-(\d{2})[Tt](\d{2}):(\d{2}):(\d{2})(?:\.\d+)?(?:[Zz]|([+-]\d{2}):(\d{2}))$/
+
+const toPython = (iso: string): string =>
+  iso.replace("Z", "+00:00").replace(/\.(\d{3})/, (_, digits) => digits === "000" ? "" : `.${digits}000`)
 
 const daysIn = (year: number, month: number): number => {
   if (month === 2) return year % 4 === 0 && (year % 100 !== 0 || year % 400 === 0) ? 29 : 28
