@@ -96,13 +96,10 @@ const perform = async (each: Run): Promise<void> => {
   }
 }
 
-/** Performs what is in the list, the next as soon as one of the `lanes` is free. */
-const inLanes = async (list: ReadonlyArray<Run>, lanes: number): Promise<void> => {
-  const queue = [...list]
-  const lane = async () => {
-    for (let next = queue.shift(); next !== undefined; next = queue.shift()) await perform(next)
-  }
-  await Promise.all(Array.from({ length: lanes }, lane))
+/** Performs what is in the queues, one run after the other, those of the first queue first. */
+const lane = async (...queues: ReadonlyArray<Array<Run>>): Promise<void> => {
+  const take = () => queues.find((queue) => queue.length > 0)?.shift()
+  for (let next = take(); next !== undefined; next = take()) await perform(next)
 }
 
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
@@ -114,11 +111,13 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
 
 const started = performance.now()
 try {
-  await Promise.all([inLanes(runs.filter(({ idle }) => !idle), 1), inLanes(runs.filter(({ idle }) => idle), 3)])
+  const idle = runs.filter(({ idle }) => idle)
+  const busy = runs.filter(({ idle }) => !idle)
+  await Promise.all([lane(busy, idle), lane(idle), lane(idle), lane(idle)])
   // The cases count on their leases and timeouts, which a machine with more to do than it can may break: what failed beside others is run once more, alone.
   const again = failed.splice(0)
   if (again.length > 0) process.stdout.write(`once more, alone: ${again.map(({ name }) => name).join(", ")}\n`)
-  await inLanes(again, 1)
+  await lane(again)
 } finally {
   await stopSharedServer()
 }

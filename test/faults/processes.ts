@@ -155,8 +155,11 @@ export const supervise = (
     },
     stop: async () => {
       state.stopping = true
-      if (current !== undefined) {
-        await stop(current)
+      const last = current
+      if (last !== undefined) {
+        // Before that a signal finds a program that is still being loaded, and ends it.
+        await until(`${last.name} starts`, () => !last.alive() || (last.out() + last.err()).includes("worker started"))
+        await stop(last)
       }
       await ended
       if (problem !== undefined) throw new Error(problem)

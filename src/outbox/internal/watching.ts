@@ -6,11 +6,11 @@ import type { SqlClient } from "@effect/sql/SqlClient"
 import type { Connection } from "@effect/sql/SqlConnection"
 import { SqlError } from "@effect/sql/SqlError"
 import * as Clock from "effect/Clock"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
+import * as Deadlines from "../../http/internal/deadlines.js"
 
 /** Gives what is done with a connection its time; `stop` when it is done. */
 export interface Watch {
@@ -20,26 +20,13 @@ export interface Watch {
 
 /** A watch over any number of connections. What runs when time is up fails as if the connection had broken. */
 export const make = (): Watch => {
-  const watching = new WeakMap<Connection, Fiber.RuntimeFiber<void>>()
-  const stop = (connection: Connection): Effect.Effect<void> =>
-    Effect.suspend(() => {
-      const fiber = watching.get(connection)
-      watching.delete(connection)
-      return fiber === undefined ? Effect.void : Fiber.interruptFork(fiber)
-    })
+  const watching = new WeakMap<Connection, Deadlines.Deadline>()
   return {
-    stop,
     start: (connection, limit) =>
-      Effect.zipRight(Effect.sleep(limit), Effect.sync(() => destroy(connection))).pipe(
-        // A transaction begins where nothing is interruptible, which a fiber inherits: it could not be stopped, and would end whoever has the connection then.
-        Effect.interruptible,
-        // A socket's silence is real, whatever clock a test has set.
-        Effect.withClock(live),
-        Effect.forkDaemon,
-        Effect.map((fiber) => {
-          watching.set(connection, fiber)
-        })
-      )
+      Effect.sync(() => {
+        watching.set(connection, Deadlines.set(live, Duration.toMillis(limit), () => destroy(connection)))
+      }),
+    stop: (connection) => Effect.sync(() => watching.get(connection)?.cancel())
   }
 }
 
@@ -55,10 +42,16 @@ export const reserve = (
   Effect.flatMap(
     Effect.forkDaemon(Scope.extend(sql.reserve, scope)),
     (reserving) =>
-      Effect.timeoutFail(Effect.interruptible(Fiber.join(reserving)), {
-        duration: limit,
-        onTimeout: () => new SqlError({ cause: { code: "ETIMEDOUT" }, message: "no connection in time" })
-      })
+      Effect.interruptible(Effect.async<Connection, SqlError>((resume) => {
+        const deadline = Deadlines.set(live, Duration.toMillis(limit), () => {
+          resume(Effect.fail(new SqlError({ cause: { code: "ETIMEDOUT" }, message: "no connection in time" })))
+        })
+        reserving.addObserver((exit) => {
+          deadline.cancel()
+          resume(exit)
+        })
+        return Effect.sync(() => deadline.cancel())
+      }))
   ).pipe(
     Effect.withClock(live),
     // The failure is told by who waits for it; that of the fiber would be logged at level DEBUG, in the words of the driver.
@@ -67,6 +60,7 @@ export const reserve = (
 
 // --- internal
 
+/** A socket's silence is real, whatever clock a test has set. */
 const live = Clock.make()
 
 // The driver's client has no way to end a connection without asking the other side.

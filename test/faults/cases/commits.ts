@@ -64,7 +64,12 @@ export const cases: ReadonlyArray<Case> = [{
     proxy.decide((commit) =>
       commit % 3 !== 0 || commit > 18 ? "pass" : commit % 2 === 0 ? "lose the answer" : "lose the request"
     )
-    const worker = trial.supervised("w1", { WEBHOOKS_DATABASE_URL: proxy.url, WEBHOOKS_LEASE: "4s" })
+    const worker = trial.supervised("w1", {
+      WEBHOOKS_DATABASE_URL: proxy.url,
+      WEBHOOKS_LEASE: "4s",
+      // So many have to wait for their leases when the answer to a claim got lost, and are then tried one by one.
+      WEBHOOKS_CONCURRENCY: "16"
+    })
     await trial.settled(90)
     await worker.stop()
     expect(
