@@ -131,15 +131,32 @@ describe("more than can be stored", () => {
     }).pipe(Effect.scoped, Effect.provide(outbox(sqlite, {}))))
 })
 
-/** Timers that go by themselves as time does, and further when they are told to. */
+/** Timers and the monotonic clock: they go by themselves as time does, and further when they are told to. */
 const virtualTimers = Effect.map(
   Effect.acquireRelease(
-    Effect.sync(() =>
-      vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"], shouldAdvanceTime: true, advanceTimeDelta: 5 })
-    ),
-    (timers) => Effect.sync(() => timers.useRealTimers())
+    Effect.sync(() => {
+      const timers = vi.useFakeTimers({
+        toFake: ["setTimeout", "clearTimeout"],
+        shouldAdvanceTime: true,
+        advanceTimeDelta: 5
+      })
+      const nanoseconds = process.hrtime.bigint
+      let ahead = 0n
+      const clock = vi.spyOn(process.hrtime, "bigint").mockImplementation(() => nanoseconds() + ahead)
+      return {
+        advance: (seconds: number) => {
+          ahead += BigInt(seconds) * 1_000_000_000n
+          timers.advanceTimersByTime(1000 * seconds)
+        },
+        stop: () => {
+          clock.mockRestore()
+          timers.useRealTimers()
+        }
+      }
+    }),
+    ({ stop }) => Effect.sync(stop)
   ),
-  (timers) => (seconds: number) => Effect.zipRight(Effect.sync(() => timers.advanceTimersByTime(1000 * seconds)), rest)
+  ({ advance }) => (seconds: number) => Effect.zipRight(Effect.sync(() => advance(seconds)), rest)
 )
 
 /** Between a client and PostgreSQL; while it is silent it keeps what either says, and accepts connections. */

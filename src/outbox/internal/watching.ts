@@ -42,7 +42,7 @@ export const reserve = (
   Effect.flatMap(
     Effect.forkDaemon(Scope.extend(sql.reserve, scope)),
     (reserving) =>
-      Effect.interruptible(Effect.async<Connection, SqlError>((resume) => {
+      Effect.async<Connection, SqlError>((resume) => {
         const deadline = Deadlines.set(live, Duration.toMillis(limit), () => {
           resume(Effect.fail(new SqlError({ cause: { code: "ETIMEDOUT" }, message: "no connection in time" })))
         })
@@ -51,7 +51,7 @@ export const reserve = (
           resume(exit)
         })
         return Effect.sync(() => deadline.cancel())
-      }))
+      })
   ).pipe(
     Effect.withClock(live),
     // The failure is told by who waits for it; that of the fiber would be logged at level DEBUG, in the words of the driver.
