@@ -50,12 +50,14 @@ const covered = (text: string, secrets: ReadonlyArray<string>): Uint8Array => {
   const folded = fold(text)
   for (const [size, joined] of joinBySize(secrets)) {
     const windows = hashes(folded, size)
-    const shared = sharedHashes(windows, hashes(joined, size))
+    const ofSecrets = hashes(joined, size)
+    const shared = sharedHashes(windows, ofSecrets)
     if (shared.size === 0) continue
-    for (let start = 0; start < windows.length; start++) {
-      if (shared.has(windows[start]!) && joined.includes(folded.slice(start, start + size))) {
-        cover.fill(1, start, start + size)
-      }
+    // A set: an answer that repeats all of the secrets would have each of its windows looked for in all of them.
+    const known = new Set<string>()
+    for (const [at, hash] of ofSecrets.entries()) if (shared.has(hash)) known.add(joined.slice(at, at + size))
+    for (const [start, hash] of windows.entries()) {
+      if (shared.has(hash) && known.has(folded.slice(start, start + size))) cover.fill(1, start, start + size)
     }
   }
   return cover
