@@ -135,11 +135,7 @@ const openFile = (
   create: boolean
 ): Effect.Effect<Context.Context<SqlClient>, CliError.CliError, Scope.Scope> =>
   Effect.gen(function*() {
-    const { layer } = yield* driver(
-      () => import("@effect/sql-sqlite-node/SqliteClient"),
-      "an SQLite file",
-      "@effect/sql-sqlite-node"
-    )
+    const { layer } = yield* sqliteDriver
     yield* accessible(target, create)
     const context = yield* Layer.build(layer({ filename: target.path })).pipe(
       Effect.orDie,
@@ -158,11 +154,7 @@ const openPostgres = (
   target: Target & { readonly _tag: "Postgres" }
 ): Effect.Effect<Context.Context<SqlClient>, CliError.CliError, Scope.Scope> =>
   Effect.gen(function*() {
-    const { layer } = yield* driver(
-      () => import("@effect/sql-pg/PgClient"),
-      "a PostgreSQL database",
-      "@effect/sql-pg"
-    )
+    const { layer } = yield* Effect.promise(() => import("@effect/sql-pg/PgClient"))
     return yield* Layer.build(layer({
       url: target.url,
       applicationName: "effect-webhooks",
@@ -180,18 +172,16 @@ const openPostgres = (
 /** One for each batch of a worker that settles, some to claim and to enqueue with; the server's limit is often 100. */
 const poolSize = 10
 
-const driver = <M>(
-  load: () => Promise<M>,
-  what: string,
-  name: string
-): Effect.Effect<M, CliError.CliError> =>
-  Effect.promise(load).pipe(
-    Effect.catchAllDefect((error) =>
-      Stdio.codeOf(error) === "ERR_MODULE_NOT_FOUND"
-        ? Effect.fail(CliError.usage(`${what} needs a package that is not installed: npm install ${name} @effect/sql`))
-        : Effect.die(error)
-    )
+/** The one part that is native, and that the bundle doesn't hold. */
+const sqliteDriver = Effect.promise(() => import("@effect/sql-sqlite-node/SqliteClient")).pipe(
+  Effect.catchAllDefect((error) =>
+    Stdio.codeOf(error) === "ERR_MODULE_NOT_FOUND"
+      ? Effect.fail(CliError.usage(
+        "an SQLite file needs a package that is not installed: npm install @effect/sql-sqlite-node @effect/sql"
+      ))
+      : Effect.die(error)
   )
+)
 
 const accessible = (
   target: Target & { readonly _tag: "File" },

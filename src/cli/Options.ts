@@ -8,7 +8,6 @@ import * as Option from "effect/Option"
 import * as DurationText from "../DurationText.js"
 import * as CliError from "./CliError.js"
 import { withEnvironment } from "./Environment.js"
-import * as Stdio from "./Stdio.js"
 
 /** What a command does, giving the exit code. */
 export type Action = Effect.Effect<number, CliError.CliError>
@@ -21,7 +20,7 @@ export const loading = <M>(
   json: boolean | undefined,
   modules: () => Promise<M>,
   run: (modules: M) => Action
-): Action => withErrors(json, withEnvironment(Effect.flatMap(imported(modules), run)))
+): Action => withErrors(json, withEnvironment(Effect.flatMap(Effect.promise(modules), run)))
 
 /** With `--json` a failure is an object on stdout, too. */
 export const withErrors = (json: boolean | undefined, action: Action): Action =>
@@ -57,20 +56,3 @@ export const longDuration = (text: string): Duration.Duration =>
     DurationText.parse(text, Duration.days(3650)),
     () => new InvalidArgumentError("It is a duration such as 12h, 7d or \"30 days\", at most ten years.")
   )
-
-// --- internal
-
-const imported = <M>(modules: () => Promise<M>): Effect.Effect<M, CliError.CliError> =>
-  Effect.promise(modules).pipe(
-    Effect.catchAllDefect((error) =>
-      // The optional peers; whatever else is missing is a fault of the installation.
-      Stdio.codeOf(error) === "ERR_MODULE_NOT_FOUND" && /'@effect\/(?:sql|experimental)/.test(String(error))
-        ? Effect.fail(missingPeers)
-        : Effect.die(error)
-    )
-  )
-
-const missingPeers = CliError.usage(
-  "this command needs packages that are not installed: npm install @effect/sql @effect/experimental, and " +
-    "@effect/sql-sqlite-node (an SQLite file) or @effect/sql-pg (PostgreSQL)"
-)

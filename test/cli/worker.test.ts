@@ -221,19 +221,8 @@ describe.concurrent("one clear line", () => {
     )
   })
 
-  it.each([
-    ["@effect/sql", "file:x.db", "this command needs packages that are not installed: npm install @effect/sql "],
-    [
-      "@effect/sql-sqlite-node",
-      "file:x.db",
-      "an SQLite file needs a package that is not installed: npm install @effect/sql-sqlite-node "
-    ],
-    [
-      "@effect/sql-pg",
-      "postgres://h/x",
-      "a PostgreSQL database needs a package that is not installed: npm install @effect/sql-pg "
-    ]
-  ])("says that %s is not installed", async (name, url, text) => {
+  it("says that the driver of SQLite is not installed", async () => {
+    const name = "@effect/sql-sqlite-node"
     const hooks = `export const resolve = (specifier, context, next) => {
       if (specifier !== ${JSON.stringify(name)} && !specifier.startsWith(${JSON.stringify(`${name}/`)})) {
         return next(specifier, context)
@@ -247,12 +236,13 @@ describe.concurrent("one clear line", () => {
     })`
     const { child, ended } = start(["worker"], {
       command: [process.execPath, "--import", `data:text/javascript,${encodeURIComponent(register)}`, bin],
-      env: environment(url)
+      env: environment("file:x.db")
     })
     child.stdin.end()
     const { code, err } = await ended
-    expect(err).toMatch(/^effect-webhooks: [^\n]+\n$/)
-    expect(err).toContain(text)
+    expect(err).toBe(
+      "effect-webhooks: an SQLite file needs a package that is not installed: npm install @effect/sql-sqlite-node @effect/sql\n"
+    )
     expect(code).toBe(2)
   })
 })

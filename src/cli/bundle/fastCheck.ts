@@ -1,0 +1,2 @@
+/** Nothing: the command line makes no test data. */
+export {}
