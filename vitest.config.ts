@@ -1,9 +1,15 @@
 import { defineConfig } from "vitest/config"
 
-/** Files that run the built command line: each has a working directory and processes of its own. */
+/**
+ * Files that run whole programs: the built command line, the HTTP API over real sockets, databases that go away, and everything in search of secrets. Each has
+ * a working directory and processes of its own.
+ */
 const processes = [
   "test/cli/{canary,config,dispatch,egress,enqueue,listen,operate,secrets,serve,worker}.test.ts",
   "test/examples/demo.test.ts",
+  "test/outbox/{DeliveryWorker.database,Outbox.unavailable}.test.ts",
+  "test/secrets/*.test.ts",
+  "test/server/ApiServer.{access,errors,routes,slow,sockets}.test.ts",
   "test/readme.test.ts"
 ]
 

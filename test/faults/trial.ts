@@ -11,7 +11,7 @@ import { join } from "node:path"
 import { check, keyOf, type Ledger, makeLedger, type Options, type Verdict } from "./checker.js"
 import type { Database, Dialect } from "./databases.js"
 import * as Processes from "./processes.js"
-import { type Receiver, secret, startReceiver } from "./receiver.js"
+import { type Arrival, type Receiver, secret, startReceiver } from "./receiver.js"
 import { until } from "./waiting.js"
 
 /** What a case prints, in this order. */
@@ -256,17 +256,20 @@ export class Trial {
       "SELECT message_id, endpoint_id FROM webhook_deliveries WHERE state = 'pending' AND lane = 'leased'"
     )
     const unsettled = new Set(rows.map((row) => `${String(row.endpoint_id)}/${String(row.message_id)}`))
-    const under = this.receiver.arrivals.filter((arrival) =>
-      arrival.worker === worker.name && unsettled.has(keyOf(arrival))
-    )
-    for (const arrival of under) {
-      this.ledger.inFlight.set(keyOf(arrival), (this.ledger.inFlight.get(keyOf(arrival)) ?? 0) + 1)
-    }
-    return under.length
+    const under = () =>
+      this.receiver.arrivals.filter((arrival) => arrival.worker === worker.name && unsettled.has(keyOf(arrival)))
+    this.deaths.push(under)
+    return under().length
   }
+
+  /** What each of the dead had under way: a receiver that is late reads its last requests after its death. */
+  private readonly deaths: Array<() => ReadonlyArray<Arrival>> = []
 
   /** Everything that must hold after any run, at all endpoints or at those that are named. */
   check(endpoints = this.endpoints, options: Options = {}): Verdict {
+    for (const arrival of this.deaths.splice(0).flatMap((under) => under())) {
+      this.ledger.inFlight.set(keyOf(arrival), (this.ledger.inFlight.get(keyOf(arrival)) ?? 0) + 1)
+    }
     return check(
       this.ledger,
       endpoints,

@@ -150,7 +150,8 @@ describe("what isn't HTTP", () => {
         [`GET / HTTP/1.1\r\nX: ${"x".repeat(20_000)}\r\n\r\n`, 431, "headers_too_large"],
         [`GET /${"x".repeat(20_000)} HTTP/1.1\r\n\r\n`, 431, "headers_too_large"],
         ["OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 400, "bad_target"],
-        ["GET v1/stats HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 400, "bad_request"]
+        ["GET v1/stats HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 400, "bad_request"],
+        ["CONNECT a.example:443 HTTP/1.1\r\nHost: a.example\r\n\r\n", 405, "method_not_allowed"]
       ]
       for (const [text, status, code] of cases) {
         const answer = yield* api.raw(text)

@@ -1,12 +1,12 @@
 /**
  * What is inferred of the public combinators: value, error and requirements pass through untouched, in both call styles.
  */
+import * as CorrelationId from "effect-webhooks/CorrelationId"
+import * as ResilientHttpClient from "effect-webhooks/ResilientHttpClient"
+import * as RetryPolicy from "effect-webhooks/RetryPolicy"
 import type * as Effect from "effect/Effect"
 import { pipe } from "effect/Function"
 import { describe, expect, test } from "tstyche"
-import * as CorrelationId from "../../src/CorrelationId.js"
-import * as ResilientHttpClient from "../../src/http/ResilientHttpClient.js"
-import * as RetryPolicy from "../../src/http/RetryPolicy.js"
 
 interface Need {
   readonly need: unique symbol

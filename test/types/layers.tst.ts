@@ -2,17 +2,17 @@
  * What the layers need and how they fail: the compiler is what forces resilience into the dispatcher.
  */
 import type { HttpClient } from "@effect/platform/HttpClient"
+import type * as CircuitBreakers from "effect-webhooks/CircuitBreakers"
+import * as Endpoints from "effect-webhooks/Endpoints"
+import * as ResilientHttpClient from "effect-webhooks/ResilientHttpClient"
+import * as WebhookConfig from "effect-webhooks/WebhookConfig"
+import * as WebhookDispatcher from "effect-webhooks/WebhookDispatcher"
+import type * as WebhookVerifier from "effect-webhooks/WebhookVerifier"
 import type * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as PubSub from "effect/PubSub"
 import type * as Stream from "effect/Stream"
 import { describe, expect, test } from "tstyche"
-import type * as CircuitBreakers from "../../src/http/CircuitBreakers.js"
-import * as ResilientHttpClient from "../../src/http/ResilientHttpClient.js"
-import * as Endpoints from "../../src/webhooks/Endpoints.js"
-import * as WebhookConfig from "../../src/webhooks/WebhookConfig.js"
-import * as WebhookDispatcher from "../../src/webhooks/WebhookDispatcher.js"
-import type * as WebhookVerifier from "../../src/webhooks/WebhookVerifier.js"
 
 describe("ResilientHttpClient", () => {
   test("the layer needs a client and brings its breakers", () => {

@@ -2,11 +2,11 @@
  * What the schema bridge and the event constructors infer.
  */
 import * as Legacy from "@effect/schema/Schema"
+import * as LegacySchema from "effect-webhooks/LegacySchema"
+import * as WebhookEvent from "effect-webhooks/WebhookEvent"
 import type * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
 import { describe, expect, test } from "tstyche"
-import * as LegacySchema from "../../src/webhooks/LegacySchema.js"
-import * as WebhookEvent from "../../src/webhooks/WebhookEvent.js"
 
 describe("LegacySchema", () => {
   test("fromLegacy keeps type, encoded form and requirements", () => {

@@ -104,18 +104,25 @@ export const listen = <R>(
     server.on("checkExpectation", (_, response: http.ServerResponse) => {
       refuse(expectation, (head, body) => response.writeHead(417, head).end(body))
     })
-    server.on("clientError", (error: NodeJS.ErrnoException, socket: Duplex) => {
-      const pending = "_httpMessage" in socket ? socket._httpMessage : null
-      // An answer that has begun can't be taken back, and what comes behind a whole request isn't its answer.
-      const spoken = pending instanceof http.ServerResponse && (pending.headersSent || pending.req.complete)
-      if (!socket.writable || spoken) return socket.destroy()
-      const refusal = unreadable(error.code)
+    const close = (socket: Duplex, refusal: ApiError): void => {
       // Whoever doesn't close the connection then has it closed.
       run(Effect.delay(Effect.sync(() => socket.destroy()), "1 second"))
       refuse(refusal, (head, body) => {
         const lines = Object.entries(head).map(([name, value]) => `${name}: ${value}\r\n`).join("")
         socket.end(`HTTP/1.1 ${refusal.status} ${http.STATUS_CODES[refusal.status]}\r\n${lines}\r\n${body}`)
       })
+    }
+    server.on("clientError", (error: NodeJS.ErrnoException, socket: Duplex) => {
+      const pending = "_httpMessage" in socket ? socket._httpMessage : null
+      // An answer that has begun can't be taken back, and what comes behind a whole request isn't its answer.
+      const spoken = pending instanceof http.ServerResponse && (pending.headersSent || pending.req.complete)
+      if (!socket.writable || spoken) return socket.destroy()
+      close(socket, unreadable(error.code))
+    })
+    // Node.js takes the connection out of its hands with it, and would close it without a word.
+    server.on("connect", (_, socket: Duplex) => {
+      socket.on("error", () => socket.destroy())
+      close(socket, tunnel)
     })
 
     yield* Effect.acquireRelease(
@@ -159,6 +166,12 @@ const expectation = new ApiError({
   status: 417,
   code: "expectation_failed",
   message: "the only expectation that is met is 100-continue"
+})
+
+const tunnel = new ApiError({
+  status: 405,
+  code: "method_not_allowed",
+  message: "this is no proxy: CONNECT leads nowhere"
 })
 
 const unreadable = (code: string | undefined): ApiError => {
