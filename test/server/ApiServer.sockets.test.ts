@@ -160,6 +160,17 @@ describe("what isn't HTTP", () => {
       }
     }))
 
+  it.scopedLive("CONNECT behind a request takes nothing for itself that is the answer to that", () =>
+    Effect.gen(function*() {
+      const api = yield* serve()
+      const event = JSON.stringify({ type: "order.created", data: {} })
+      const answer = yield* api.raw(
+        `POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${event.length}\r\n\r\n${event}` +
+          "CONNECT a.example:443 HTTP/1.1\r\nHost: a.example\r\n\r\n"
+      )
+      expect(answer).not.toContain(" 405 ")
+    }))
+
   it.scopedLive("a whole URL as the target is what its path is", () =>
     Effect.gen(function*() {
       const api = yield* serve()

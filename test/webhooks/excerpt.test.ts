@@ -114,9 +114,30 @@ describe("secrets of the request", () => {
 
   it("eight characters of it suffice, seven are no secret", () => {
     for (let at = 0; at + 8 <= secret.length; at++) {
-      expect(answer(`x ${secret.slice(at, at + 8)} y`, { secret })).toBe("x [redacted] y")
-      expect(answer(`x ${secret.slice(at, at + 7)} y`, { secret })).toBe(`x ${secret.slice(at, at + 7)} y`)
+      expect(answer(`~ ${secret.slice(at, at + 8)} ~`, { secret })).toBe("~ [redacted] ~")
+      expect(answer(`~ ${secret.slice(at, at + 7)} ~`, { secret })).toBe(`~ ${secret.slice(at, at + 7)} ~`)
     }
+  })
+
+  it.each([
+    ["a letter a word", [...secret].join(" ")],
+    ["a letter a line", [...secret].join("\n")],
+    ["as an array of letters", JSON.stringify([...secret])],
+    ["a colour a letter", [...secret].map((letter) => `\u001b[31m${letter}`).join("")],
+    [
+      "in letters of full width",
+      [...secret].map((letter) => String.fromCodePoint(letter.codePointAt(0)! + 0xfee0)).join("")
+    ],
+    ["as base64 in groups of four", Buffer.from(secret).toString("base64").replace(/.{4}/g, "$& ")],
+    ["as base64 in short lines", Buffer.from(secret).toString("base64").replace(/.{10}/g, "$&\r\n")]
+  ])("in pieces, %s", (_, text) => {
+    const shown = answer(text, { secret }) ?? ""
+    expect(shown).toContain("[redacted]")
+    expect(shown.replace(/\[redacted\]|\s/g, "").length).toBeLessThan(8)
+  })
+
+  it("what a terminal obeys goes as a whole", () => {
+    expect(answer("\u001b[31mred\u001b[0m \u009b1mbold", { secret })).toBe("red bold")
   })
 
   it("a secret that decodes to text, as that text; one with slashes as JSON and PHP escape it", () => {

@@ -62,6 +62,8 @@ class Limit implements Deadline {
 
   cancel(): void {
     const { wheel } = this
+    // Of those that have passed in the same turn, one may take back another.
+    this.onTime = none
     if (wheel === undefined) return
     this.unlink()
     wheel.left()

@@ -105,6 +105,13 @@ export const listen = <R>(
       refuse(expectation, (head, body) => response.writeHead(417, head).end(body))
     })
     const close = (socket: Duplex, refusal: ApiError): void => {
+      const pending = "_httpMessage" in socket ? socket._httpMessage : null
+      // An answer that has begun can't be taken back, and what comes behind a whole request isn't its answer.
+      const spoken = pending instanceof http.ServerResponse && (pending.headersSent || pending.req.complete)
+      if (!socket.writable || spoken) {
+        socket.destroy()
+        return
+      }
       // Whoever doesn't close the connection then has it closed.
       run(Effect.delay(Effect.sync(() => socket.destroy()), "1 second"))
       refuse(refusal, (head, body) => {
@@ -112,13 +119,7 @@ export const listen = <R>(
         socket.end(`HTTP/1.1 ${refusal.status} ${http.STATUS_CODES[refusal.status]}\r\n${lines}\r\n${body}`)
       })
     }
-    server.on("clientError", (error: NodeJS.ErrnoException, socket: Duplex) => {
-      const pending = "_httpMessage" in socket ? socket._httpMessage : null
-      // An answer that has begun can't be taken back, and what comes behind a whole request isn't its answer.
-      const spoken = pending instanceof http.ServerResponse && (pending.headersSent || pending.req.complete)
-      if (!socket.writable || spoken) return socket.destroy()
-      close(socket, unreadable(error.code))
-    })
+    server.on("clientError", (error: NodeJS.ErrnoException, socket: Duplex) => close(socket, unreadable(error.code)))
     // Node.js takes the connection out of its hands with it, and would close it without a word.
     server.on("connect", (_, socket: Duplex) => {
       socket.on("error", () => socket.destroy())

@@ -39,7 +39,12 @@ const maxBytes = 8192
 const decoder = new TextDecoder()
 
 const clean = (text: string): string =>
-  /^[ -~]*$/.test(text) ? text : text.replace(/\r\n|[\t\n\r\v\f\x85\u2028\u2029]/g, " ").replace(unseen, "")
+  /^[ -~]*$/.test(text)
+    ? text
+    : text.replace(sequences, "").replace(/\r\n|[\t\n\r\v\f\x85\u2028\u2029]/g, " ").replace(unseen, "")
+
+// What a terminal obeys, whole: without its first character the rest would stay as litter.
+const sequences = /(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]/g
 
 // Controls, formats (bidi, zero-width) and whatever else has no glyph and could part the characters of a secret.
 const unseen = /[\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}]/gu

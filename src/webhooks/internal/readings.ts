@@ -6,8 +6,9 @@
 export const readings = (text: string): ReadonlyArray<string> => {
   const once = unescape(text)
   const twice = unescape(once)
-  const found = new Set([once, twice])
-  for (const one of new Set([text, once, twice])) {
+  const together = squeezed(text)
+  const found = new Set([once, twice, together])
+  for (const one of new Set([text, once, twice, together])) {
     const words = one.match(/[0-9a-z]+/gi) ?? []
     found.add(words.map(fromDecimal).join(""))
     found.add(words.map(fromHex).join(""))
@@ -24,6 +25,9 @@ export const readings = (text: string): ReadonlyArray<string> => {
 export const gap = "\uFFFF"
 
 // --- internal
+
+/** Without what may stand between the characters of a secret that is shown in pieces: space, quotes, commas, brackets, what is left of a terminal's colours. */
+const squeezed = (text: string): string => text.normalize("NFKC").replace(/\[[\d;]*m|[\s"',[\]]+/g, "")
 
 const unescape = (text: string): string =>
   text.replace(escapes, (_, ...parts: ReadonlyArray<string | undefined>) => {

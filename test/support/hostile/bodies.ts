@@ -128,6 +128,7 @@ export const peers: ReadonlyArray<HostilePeer> = [
     repetitions: 50
   }),
   floods("trailers without end", `${chunked}0\r\n`, "x-trailer: filler\r\n".repeat(100), { repetitions: 100 }),
+  says("10 000 trailers of one letter", `${chunked}0\r\n${"a:b\r\n".repeat(10_000)}\r\n`, delivered),
   says("204 with a body", `HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\nhello`, { ...delivered, status: 204 }, {
     atOnce: 1
   }),

@@ -5,9 +5,6 @@ import { answer, drip, type Expected, flood, type HostilePeer, plain, row } from
 
 const waits = { waits: true }
 
-/** undici makes an error, with its stack, for each header beyond the limit in what it has read: 30 to 70 ms a time. */
-const manyHeaders = { atOnce: 5, repetitions: 200 }
-
 const timeout = { outcome: "failed", class: "timeout" } as const
 const protocol = { outcome: "failed", class: "protocol" } as const
 const redirect = { outcome: "failed", class: "redirect", kept: true } as const
@@ -42,11 +39,12 @@ export const peers: ReadonlyArray<HostilePeer> = [
         flood(socket, "x-filler: filler\r\n".repeat(100))
       }
     },
-    protocol,
-    manyHeaders
+    protocol
   ),
   says("a header of 1 MB", header(`x-long: ${"x".repeat(1_048_576)}`), protocol, { atOnce: 10 }),
-  says("2 000 headers", `HTTP/1.1 200 OK\r\n${"x-filler: filler\r\n".repeat(2000)}\r\n`, protocol, manyHeaders),
+  says("2 000 headers", `HTTP/1.1 200 OK\r\n${"x-filler: filler\r\n".repeat(2000)}\r\n`, protocol),
+  // undici makes an error, with its stack, of each that is beyond its limit.
+  says("13 000 headers of one letter", `HTTP/1.1 200 OK\r\n${"a:b\r\n".repeat(13_000)}\r\n`, protocol),
   row(
     "a reason phrase without end",
     {
@@ -82,8 +80,7 @@ export const peers: ReadonlyArray<HostilePeer> = [
     {
       request: (socket) => flood(socket, "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n".repeat(10))
     },
-    timeout,
-    { atOnce: 5, repetitions: 50 }
+    protocol
   ),
   row(
     "a 103 every 10 ms",
