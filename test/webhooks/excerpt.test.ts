@@ -123,6 +123,9 @@ describe("secrets of the request", () => {
     ["a letter a word", [...secret].join(" ")],
     ["a letter a line", [...secret].join("\n")],
     ["as an array of letters", JSON.stringify([...secret])],
+    ["as an array of letters in a text", JSON.stringify({ message: JSON.stringify([...secret]) })],
+    ["as letters by their places", JSON.stringify({ ...[...secret] })],
+    ["as bytes by their places", JSON.stringify(new Uint8Array(Buffer.from(secret)))],
     ["a colour a letter", [...secret].map((letter) => `\u001b[31m${letter}`).join("")],
     [
       "in letters of full width",

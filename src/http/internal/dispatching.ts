@@ -59,8 +59,10 @@ class Line {
   socket: net.Socket | undefined
   /** Answers that came to their end on this socket. */
   answers = 0
-  /** Bytes that undici has been given of an answer's head, interim ones included; `undefined`: none is waited for. */
+  /** Bytes that undici has been given of an answer's head; `undefined`: none is waited for. */
   head: number | undefined
+  /** And of the interim answers before it. */
+  interim = 0
   /** Most bytes of an answer's body that undici is given at a time. */
   piece = Infinity
   /** Ends the connecting, while there is any. */
@@ -161,6 +163,7 @@ class Exchange implements Undici.Dispatcher.DispatchHandler {
     if (this.state !== "starting") return
     this.state = "sent"
     this.line.head = 0
+    this.line.interim = 0
   }
 
   onResponseStarted(): void {
@@ -174,7 +177,11 @@ class Exchange implements Undici.Dispatcher.DispatchHandler {
 
   onHeaders(...head: Parameters<NonNullable<Undici.Dispatcher.DispatchHandler["onHeaders"]>>): boolean {
     const [status, fields, , phrase] = head
-    if (status >= 200) {
+    if (status < 200) {
+      this.line.interim += this.line.head ?? 0
+      this.line.head = 0
+      this.line.limit(this.line.interim / mostInterim)
+    } else {
       this.line.head = undefined
       // Behind chunks there may be trailers, however many in one piece.
       this.line.piece = fields.some(isTransferEncoding) ? smallPiece : Infinity
@@ -214,6 +221,9 @@ class Exchange implements Undici.Dispatcher.DispatchHandler {
 /** Names stand at even places. */
 const isTransferEncoding = (field: Buffer, at: number): boolean =>
   at % 2 === 0 && field.length === 17 && field.toString("latin1").toLowerCase() === "transfer-encoding"
+
+/** Interim answers before an answer, in heads of the greatest length. */
+const mostInterim = 4
 
 /** Bytes: some hundred trailers, whose errors take 15 ms. */
 const smallPiece = 2048

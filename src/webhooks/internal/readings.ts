@@ -6,9 +6,11 @@
 export const readings = (text: string): ReadonlyArray<string> => {
   const once = unescape(text)
   const twice = unescape(once)
-  const together = squeezed(text)
-  const found = new Set([once, twice, together])
-  for (const one of new Set([text, once, twice, together])) {
+  const forms = new Set(
+    [text, once, twice].flatMap((one) => [one, unnumbered(one)]).flatMap((one) => [one, squeezed(one)])
+  )
+  const found = new Set(forms)
+  for (const one of forms) {
     const words = one.match(/[0-9a-z]+/gi) ?? []
     found.add(words.map(fromDecimal).join(""))
     found.add(words.map(fromHex).join(""))
@@ -25,6 +27,9 @@ export const readings = (text: string): ReadonlyArray<string> => {
 export const gap = "\uFFFF"
 
 // --- internal
+
+/** Without the places that characters or bytes are numbered by: `{"0":116,"1":111}`. */
+const unnumbered = (text: string): string => text.replace(/["']?\b\d{1,5}["']?\s*:/g, " ")
 
 /** Without what may stand between the characters of a secret that is shown in pieces: space, quotes, commas, brackets, what is left of a terminal's colours. */
 const squeezed = (text: string): string => text.normalize("NFKC").replace(/\[[\d;]*m|[\s"',[\]]+/g, "")
