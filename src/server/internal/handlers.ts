@@ -19,6 +19,7 @@ import { enqueue } from "./enqueuing.js"
 import * as Failures from "./failures.js"
 import * as Readiness from "./readiness.js"
 import * as RequestBody from "./requestBody.js"
+import { shared } from "./shared.js"
 import * as Views from "./views.js"
 
 const messages = HttpApiBuilder.group(
@@ -109,13 +110,10 @@ const health = (others: Effect.Effect<boolean>) =>
         Effect.mapBoth({ onFailure: () => notReady, onSuccess: () => ok })
       )
       // Whoever asks without a token asks the database at most this often.
-      const ready = yield* Effect.cachedWithTTL(
-        Effect.uninterruptible(Effect.exit(Effect.interruptible(statement))),
-        "500 millis"
-      )
+      const ready = shared(statement, "500 millis")
       return handlers
         .handle("live", () => Effect.succeed(ok))
-        .handle("ready", () => Effect.flatten(ready))
+        .handle("ready", () => ready)
     }))
 
 /** The whole API; `others`: whether what else makes it ready is. */
