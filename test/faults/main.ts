@@ -34,7 +34,6 @@ const cases: ReadonlyArray<Case> = [
   ...commits.cases,
   ...kills.cases,
   ...leases.cases,
-  ...producers.cases,
   ...transactions.cases,
   ...hanging.cases,
   ...outages.cases,
@@ -42,6 +41,8 @@ const cases: ReadonlyArray<Case> = [
   ...poison.cases,
   ...stopping.cases,
   ...clocks.cases,
+  // A dozen processes at once: when the cases that count on their times are over.
+  ...producers.cases,
   ...million.cases
 ]
 

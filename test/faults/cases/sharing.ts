@@ -18,7 +18,10 @@ export const cases: ReadonlyArray<Case> = [{
       return up ? 204 : 500
     })
     const schedule = Array.from({ length: 40 }, (_, index) => index === 0 ? "0s" : "1s").join(",")
-    const workers = ["w1", "w2"].map((name) => trial.supervised(name, { WEBHOOKS_SCHEDULE: schedule }))
+    const workers = ["w1", "w2"].map((name) =>
+      // It is not about leases, which a machine with other things to do may let lapse.
+      trial.supervised(name, { WEBHOOKS_SCHEDULE: schedule, WEBHOOKS_LEASE: "30s" })
+    )
     await trial.enqueue(numbered(100))
     const down = () => trial.receiver.to("down")
     const last = () => down().at(-1)?.at ?? 0
@@ -79,9 +82,11 @@ export const cases: ReadonlyArray<Case> = [{
     const begun = six(rows.map(({ started_at }) => Number(started_at)).sort((left, right) => left - right))
     const whole = times.at(-1)! - times[0]!
     const allowed = network + late.max / 1e6
+    const isLate = late.max / 1e6 > mostLate
     expect(times.length === 60, `${times.length} requests of 60`)
+    // A receiver that is as late as that can't tell: then it is the workers' times that count.
     expect(
-      shortest >= 1000 - allowed,
+      isLate || shortest >= 1000 - allowed,
       `six requests within ${shortest.toFixed(0)} ms, with ${allowed.toFixed(0)} ms allowed`
     )
     expect(begun >= (workers.length === 1 ? 1000 : 900), `six requests begun within ${begun} ms`)
@@ -159,6 +164,9 @@ export const cases: ReadonlyArray<Case> = [{
 }]
 
 // --- internal
+
+/** Milliseconds. */
+const mostLate = 300
 
 /** The shortest time in which six of them fell. */
 const six = (times: ReadonlyArray<number>): number => Math.min(...times.slice(5).map((at, index) => at - times[index]!))
