@@ -2,7 +2,7 @@
  * What a text says other than character by character: escaped, as numbers, in base64.
  */
 
-/** What of eight characters or more can be read in a text, at most some twenty times as long as it; where it stands for bytes, a character for each. */
+/** What of eight characters or more can be read in a text, at most some sixty times as long as it; where it stands for bytes, a character for each. */
 export const readings = (text: string): ReadonlyArray<string> => {
   const once = unescape(text)
   const twice = unescape(once)
