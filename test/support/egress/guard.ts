@@ -185,7 +185,7 @@ try {
   )
   // That they can hear: one of them on the allow list may be called, and is.
   const control = await hearing(run(["dispatch", "--json"], { T: [{ url: `http://${reachable}:3000/` }] }, allowing))
-  process.stdout.write(`${
+  const result = `${
     JSON.stringify({
       bound: [...bound.keys()],
       reachable,
@@ -199,7 +199,9 @@ try {
       worked,
       control
     })
-  }\n`)
+  }\n`
+  // More than a pipe holds: it would be cut by leaving before it is read.
+  await new Promise((resolve) => process.stdout.write(result, resolve))
 } finally {
   rmSync(folder, { recursive: true, force: true })
 }
