@@ -25,9 +25,8 @@ export const generate: Effect.Effect<string> = Effect.map(SecureRandom.alphanume
 export const current: Effect.Effect<Option.Option<string>> = Effect.suspend(() => FiberRef.get(currentRef))
 
 /** The correlation id of the running fiber, or a fresh one (which is not kept). */
-export const currentOrGenerate: Effect.Effect<string> = Effect.flatMap(
-  current,
-  Option.match({ onNone: () => generate, onSome: Effect.succeed })
+export const currentOrGenerate: Effect.Effect<string> = Effect.withFiberRuntime((fiber) =>
+  Option.match(fiber.getFiberRef(currentRef), { onNone: () => generate, onSome: Effect.succeed })
 )
 
 /** An id that came from outside, if it is valid; otherwise a fresh one. */

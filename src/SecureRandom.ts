@@ -12,7 +12,7 @@ import { randomFillSync } from "node:crypto"
  * The source of unpredictable bytes; `node:crypto` unless a program provides another.
  */
 export class SecureRandom extends Context.Reference<SecureRandom>()("effect-webhooks/SecureRandom", {
-  defaultValue: (): SecureRandomShape => ({ bytes: (length) => Effect.sync(() => drawn(length)) })
+  defaultValue: (): SecureRandomShape => ours
 }) {}
 
 /** What a `SecureRandom` can do. */
@@ -25,18 +25,17 @@ export interface SecureRandomShape {
  * `length` characters of `[A-Za-z0-9]`, each uniform: 5.95 bits a character, so 24 of them carry 142 bits.
  */
 export const alphanumeric = (length: number): Effect.Effect<string> =>
-  Effect.flatMap(SecureRandom, (random) => {
+  Effect.withFiberRuntime((fiber) => {
+    const random = Context.get(fiber.currentContext, SecureRandom)
     const loop = (text: string): Effect.Effect<string> =>
-      // Two of 64 values are passed over: an eighth more bytes than needed nearly always suffice.
-      Effect.flatMap(random.bytes(Math.ceil((length - text.length) * 1.125) + 1), (bytes) => {
-        let next = text
-        for (const byte of bytes) {
-          const value = byte & 63
-          if (value < 62 && next.length < length) next += alphabet[value]
-        }
+      Effect.flatMap(random.bytes(needed(length - text.length)), (bytes) => {
+        const next = extended(text, bytes, length)
         return next.length < length ? loop(next) : Effect.succeed(next)
       })
-    return loop("")
+    if (random !== ours) return loop("")
+    let text = ""
+    while (text.length < length) text = extended(text, drawn(needed(length - text.length)), length)
+    return Effect.succeed(text)
   })
 
 /**
@@ -70,6 +69,20 @@ const drawn = (length: number): Uint8Array => {
   pool.fill(0, used, used + length)
   used += length
   return bytes
+}
+
+const ours: SecureRandomShape = { bytes: (length) => Effect.sync(() => drawn(length)) }
+
+/** Bytes for as many characters: two of 64 values are passed over, and an eighth more than needed nearly always suffice. */
+const needed = (characters: number): number => Math.ceil(characters * 1.125) + 1
+
+const extended = (text: string, bytes: Uint8Array, length: number): string => {
+  let next = text
+  for (const byte of bytes) {
+    const value = byte & 63
+    if (value < 62 && next.length < length) next += alphabet[value]
+  }
+  return next
 }
 
 const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"

@@ -10,13 +10,13 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as PubSub from "effect/PubSub"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { defaults } from "../Defaults.js"
+import * as FiberClock from "../FiberClock.js"
 import * as Metrics from "../Metrics.js"
 import * as Circuit from "./Circuit.js"
 import { BoundedKeys } from "./internal/BoundedKeys.js"
@@ -123,7 +123,7 @@ export const make = (options: Options = {}): Effect.Effect<CircuitBreakers["Type
           const breaker = keys.get(key)
           if (breaker === undefined) return Effect.zipRight(Metrics.breakerOverflow, restore(effect))
           if (breaker.isolations > 0) return Effect.fail(refusal(key, Duration.infinity))
-          const startedAt = nowIn(fiber)
+          const startedAt = FiberClock.monotonic(fiber)
           const [admission, admitted] = Circuit.admit(breaker.circuit, startedAt, settings)
           const told = put(breaker, admitted)
           if (admission._tag === "Rejected") {
@@ -133,7 +133,7 @@ export const make = (options: Options = {}): Effect.Effect<CircuitBreakers["Type
           const { generation } = admission
           const settle = (exit: Exit.Exit<A, E>): Effect.Effect<A, E> => {
             breaker.inFlight--
-            const now = nowIn(fiber)
+            const now = FiberClock.monotonic(fiber)
             const told = put(
               breaker,
               Circuit.settle(breaker.circuit, generation, judge(exit), now, settings, now - startedAt)
@@ -153,7 +153,7 @@ export const make = (options: Options = {}): Effect.Effect<CircuitBreakers["Type
       breaker.isolations > 0
         ? Effect.succeed({ name: "Isolated", retryAfter: Duration.infinity })
         : Effect.uninterruptible(Effect.withFiberRuntime((fiber) => {
-          const now = nowIn(fiber)
+          const now = FiberClock.monotonic(fiber)
           const current = Circuit.advance(breaker.circuit, now, settings)
           const state: State = {
             name: current._tag,
@@ -239,10 +239,6 @@ interface Breaker {
   /** Calls under way: their results must find this state again. */
   inFlight: number
 }
-
-/** Milliseconds by the monotonic clock of a fiber: `monotonicNow` without an effect. */
-const nowIn = (fiber: Fiber.RuntimeFiber<unknown, unknown>): number =>
-  Number(Context.unsafeGet(fiber.currentDefaultServices, Clock.Clock).unsafeCurrentTimeNanos()) / 1_000_000
 
 /**
  * `new CircuitOpen(…)` for values that need no check, and without a stack, which would only lead here: 1 µs, not 15. When circuits are open refusals are all that

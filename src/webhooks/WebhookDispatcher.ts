@@ -6,18 +6,15 @@ import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as FiberRef from "effect/FiberRef"
 import * as Layer from "effect/Layer"
 import type * as PubSub from "effect/PubSub"
 import * as Ref from "effect/Ref"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import * as Tracer from "effect/Tracer"
-import * as CorrelationId from "../CorrelationId.js"
 import { defaults } from "../Defaults.js"
 import * as Client from "../http/ResilientHttpClient.js"
-import { local, locallyAll } from "../Locally.js"
 import * as Metrics from "../Metrics.js"
+import * as Spans from "../Spans.js"
 import type { Endpoint } from "./Endpoint.js"
 import * as Endpoints from "./Endpoints.js"
 import * as Background from "./internal/background.js"
@@ -107,32 +104,22 @@ export const make = (
           (message) => ({ message, wanting, begun: new Set<Endpoint>() })
         ))
 
-    const deliver = (message: Message.Message, endpoint: Endpoint): Effect.Effect<WebhookSender.DeliveryReport> =>
-      Metrics.whileInFlight(sender.send(message, endpoint))
-
     const run = ({ begun, message, wanting }: Prepared): Effect.Effect<DispatchReport> => {
       const { correlationId, eventType, id: messageId } = message
-      const begin = (endpoint: Endpoint) => {
-        begun.add(endpoint)
-        return deliver(message, endpoint)
-      }
-      const [only, ...others] = wanting
-      // Where there is but one, a fiber of its own would only cost.
-      const deliveries = only !== undefined && others.length === 0
-        ? Effect.suspend(() => Effect.map(begin(only), (delivery) => [delivery]))
-        : Effect.forEach(wanting, begin, { concurrency })
-      return Effect.useSpan("WebhookDispatcher.dispatch", {
-        captureStackTrace: false,
+      return Spans.around("WebhookDispatcher.dispatch", {
         attributes: { messageId, eventType, correlationId, endpoints: wanting.length }
-      }, (span) =>
-        Effect.map(
-          // What `withSpan` and `withCorrelationId` set, in one step.
-          locallyAll(deliveries, [
-            ...CorrelationId.locals(correlationId),
-            local(FiberRef.currentContext, Context.add(Tracer.ParentSpan, span))
-          ]),
-          (deliveries) => ({ messageId, eventType, correlationId, deliveries })
-        ))
+      }, (parent) => {
+        const begin = (endpoint: Endpoint) => {
+          begun.add(endpoint)
+          return Metrics.whileInFlight(sender.send(message, endpoint, { parent }))
+        }
+        const [only, ...others] = wanting
+        // Where there is but one, a fiber of its own would only cost.
+        const deliveries = only !== undefined && others.length === 0
+          ? Effect.map(begin(only), (delivery) => [delivery])
+          : Effect.forEach(wanting, begin, { concurrency })
+        return Effect.map(deliveries, (deliveries) => ({ messageId, eventType, correlationId, deliveries }))
+      })
     }
 
     const dispatchInBackground: WebhookDispatcher["Type"]["dispatchInBackground"] = (event, { whenFull } = {}) =>

@@ -3,13 +3,13 @@
  * comes from plain fields (`make`), from a domain event (`fromDomain`) or from the JSON of a command line or an API
  * (`decodeInput`). `Message` gives it its id and its bytes.
  */
-import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import * as CorrelationId from "../CorrelationId.js"
+import * as FiberClock from "../FiberClock.js"
 import { withoutCredential } from "./internal/credentials.js"
 import * as DomainFields from "./internal/domainFields.js"
 import { quote } from "./internal/encodeTree.js"
@@ -210,7 +210,7 @@ const check = (
   input: { readonly [K in keyof Input]: unknown },
   names: Names
 ): Effect.Effect<WebhookEvent, InvalidEvent> =>
-  Effect.suspend(() => {
+  Effect.withFiberRuntime((fiber) => {
     const { aggregateId = null, correlationId, data, id, tenant, type } = input
     if (!matches(type, typePattern)) {
       return invalid(names.type, "must be 1 to 128 characters of A-Z a-z 0-9 _ . -")
@@ -231,7 +231,11 @@ const check = (
       return invalid(names.data, "is missing; give null if there is nothing to say")
     }
     const generated = input.occurredAt === undefined || Predicate.hasProperty(input, GeneratedTime)
-    const made = Effect.map(occurred(input.occurredAt, names), (occurredAt) =>
+    const occurredAt = occurred(input.occurredAt, () => FiberClock.of(fiber).unsafeCurrentTimeMillis())
+    if (occurredAt === undefined) {
+      return invalid(names.occurredAt, `${timeProblem}${names === wireNames ? "" : ", a Date or a DateTime"}`)
+    }
+    const event = (correlationId: string | undefined): WebhookEvent =>
       Object.assign(Object.create(generated ? generatedTimeProto : proto) as object, {
         type,
         tenant,
@@ -240,24 +244,21 @@ const check = (
         data,
         id,
         correlationId
-      }))
+      })
     return correlationId === undefined
-      ? made
-      : Effect.zipWith(made, CorrelationId.accept(correlationId), (event, correlationId) =>
-        Object.assign(event, { correlationId }))
+      ? Effect.succeed(event(undefined))
+      : Effect.map(CorrelationId.accept(correlationId), event)
   })
 
-const occurred = (value: unknown, names: Names): Effect.Effect<string, InvalidEvent> => {
-  if (value === undefined) {
-    return Effect.map(Clock.currentTimeMillis, isoOf)
-  }
-  if (typeof value === "string" && isRfc3339(value)) return Effect.succeed(value)
-  const text = Predicate.isDate(value) || DateTime.isDateTime(value) ? isoFormat(value) : Option.none()
-  return Option.match(text, {
-    onNone: () => invalid(names.occurredAt, `${timeProblem}${names === wireNames ? "" : ", a Date or a DateTime"}`),
-    onSome: Effect.succeed
-  })
-}
+/** RFC 3339 text; `undefined`: it is none. */
+const occurred = (value: unknown, now: () => number): string | undefined =>
+  value === undefined
+    ? isoOf(now())
+    : typeof value === "string"
+    ? (isRfc3339(value) ? value : undefined)
+    : Predicate.isDate(value) || DateTime.isDateTime(value)
+    ? Option.getOrUndefined(isoFormat(value))
+    : undefined
 
 const matches = (value: unknown, pattern: RegExp): value is string => typeof value === "string" && pattern.test(value)
 

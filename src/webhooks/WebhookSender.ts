@@ -14,15 +14,15 @@ import * as Layer from "effect/Layer"
 import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import * as CorrelationId from "../CorrelationId.js"
-import { monotonic } from "../http/internal/deadlines.js"
+import * as FiberClock from "../FiberClock.js"
 import { apart, currentSingle } from "../http/internal/exchange.js"
-import { monotonicNow } from "../http/internal/monotonic.js"
+import type { Within } from "../http/internal/transport.js"
 import * as Client from "../http/ResilientHttpClient.js"
 import { logLine } from "../LogLine.js"
 import * as Metrics from "../Metrics.js"
+import * as Surroundings from "../Surroundings.js"
 import type { Endpoint } from "./Endpoint.js"
-import { attemptRequest, signaturesOf } from "./internal/attemptRequest.js"
+import { addSignatures, attemptRequest } from "./internal/attemptRequest.js"
 import * as Excerpt from "./internal/excerpt.js"
 import { requestSecrets } from "./internal/requestSecrets.js"
 import type { Message } from "./Message.js"
@@ -79,10 +79,16 @@ export type DeliveryError = Client.ResilientHttpClientError | DeliveryInterrupte
 export class WebhookSender extends Context.Tag("effect-webhooks/WebhookSender")<WebhookSender, {
   /**
    * Sends, with the client's retries, logs how it ended (`webhook_sent`, `webhook_failed`; also when it was stopped) and reports. A failure is logged as
-   * an error; within `ResilientHttpClient.withSingleAttempt` as a warning: whether it was the last attempt, the caller knows.
+   * an error; of a single attempt as a warning: whether it was the last attempt, the caller knows.
    */
-  readonly send: (message: Message, endpoint: Endpoint) => Effect.Effect<DeliveryReport>
+  readonly send: (message: Message, endpoint: Endpoint, options?: SendOptions) => Effect.Effect<DeliveryReport>
 }>() {}
+
+/** What may as well be set around `send`, by `withParentSpan`, `annotateLogs` and `withSingleAttempt`; handed over it costs a delivery next to nothing. */
+export interface SendOptions extends Surroundings.Surroundings {
+  /** Makes the delivery a single attempt with this number, as within `ResilientHttpClient.withSingleAttempt`. */
+  readonly single?: number | undefined
+}
 
 /** What a host may want to know as it happens. Neither can fail; a fault in one is logged and changes nothing. */
 export interface Options {
@@ -93,39 +99,58 @@ export interface Options {
 }
 
 /** Makes the sender over the resilient client. */
-export const make = (options: Options = {}): Effect.Effect<WebhookSender["Type"], never, Client.ResilientHttpClient> =>
+export const make = (hooks: Options = {}): Effect.Effect<WebhookSender["Type"], never, Client.ResilientHttpClient> =>
   Effect.map(Client.ResilientHttpClient, (client) => ({
-    send: (message, endpoint) =>
+    send: (message, endpoint, options = {}) =>
       // Uninterruptible around the call: a delivery is reported exactly once, as what it came to.
       Effect.uninterruptibleMask((restore) =>
-        Effect.flatMap(monotonicNow, (startedAt) => {
+        Effect.withFiberRuntime((fiber) => {
+          const clock = FiberClock.of(fiber)
+          const startedAt = FiberClock.monotonic(fiber)
           const signatures: Array<string> = []
           let attempts = 0
           let delivered: Pick<Client.Head, "headers" | "status"> | undefined
+          const within = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+            Surroundings.within(effect, message.correlationId, options)
           const call = client.executeHead(
             signedRequest(message, endpoint, (request) => {
               attempts++
-              signatures.push(...signaturesOf(request))
+              addSignatures(signatures, request)
             }),
             {
               url: endpoint.url,
               key: endpoint.id,
               correlationId: message.correlationId,
+              parent: options.parent,
+              single: options.single,
+              within,
               prompt: true,
               attemptTimeout: endpoint.timeout,
               concurrency: endpoint.maxConcurrency,
               onHead: (head) => {
                 if (head.status >= 200 && head.status < 300) delivered = head
               },
-              onAttempt: (result) => attempted(message, endpoint, result, options.onAttempt)
+              onAttempt: (result) =>
+                Effect.suspend(() => {
+                  const report = attempted(message, endpoint, result, clock.unsafeCurrentTimeMillis())
+                  return Effect.zipRight(
+                    Metrics.attempt(report.outcome, report.class ?? "none", report.duration),
+                    shielded("onAttempt", report, within, hooks.onAttempt)
+                  )
+                })
             }
           )
-          const ended = (exit: Exit.Exit<Answered, Client.ResilientHttpClientError | Unsendable>) =>
-            Effect.flatMap(report(message, endpoint, exit, attempts, startedAt, signatures), (report) =>
-              log(report).pipe(
-                Effect.zipRight(shielded("onDelivery", report, message.correlationId, options.onDelivery)),
-                Effect.as(report)
-              ))
+          const ended = (exit: Exit.Exit<Answered, Client.ResilientHttpClientError | Unsendable>) => {
+            const now = clock.unsafeCurrentTimeMillis()
+            const report = {
+              ...reportOf(message, endpoint, classify(exit, now), exit, attempts, signatures),
+              duration: FiberClock.monotonic(fiber) - startedAt
+            }
+            return log(report, within, options.single !== undefined).pipe(
+              Effect.zipRight(shielded("onDelivery", report, within, hooks.onDelivery)),
+              Effect.as(report)
+            )
+          }
           return Effect.matchCauseEffect(restore(call), {
             onFailure: (cause) => ended(delivered === undefined ? Exit.failCause(cause) : Exit.succeed(delivered)),
             onSuccess: (answer) => ended(Exit.succeed(answer))
@@ -184,78 +209,70 @@ export class DeliveryInterrupted
 /** An answer; without its body if the delivery was stopped while that was read. */
 type Answered = Pick<Client.Head, "headers" | "status"> & { readonly body?: Uint8Array }
 
-const report = (
+const reportOf = (
   message: Message,
   endpoint: Endpoint,
+  outcome: Outcome.Outcome,
   exit: Exit.Exit<Answered, Client.ResilientHttpClientError | Unsendable>,
   attempts: number,
-  startedAt: number,
   signatures: ReadonlyArray<string>
-): Effect.Effect<DeliveryReport> =>
-  Clock.clockWith((clock) => {
-    const outcome = classify(exit, clock.unsafeCurrentTimeMillis())
-    const url = Client.safeUrl(endpoint.url)
-    return Effect.succeed({
-      messageId: message.id,
-      eventType: message.eventType,
-      endpointId: endpoint.id,
-      url,
-      ...outcome,
-      // Of what the egress policy blocked no request was made.
-      attempts: outcome.class === "blocked" ? Math.max(0, attempts - 1) : attempts,
-      duration: monotonic(clock) - startedAt,
-      correlationId: message.correlationId,
-      error: outcome.outcome === "delivered" ? undefined : errorOf(exit, endpoint.id, url, attempts),
-      excerpt: Exit.isSuccess(exit) && exit.value.body !== undefined
-        ? Excerpt.make(exit.value.body, (length) => requestSecrets(endpoint, signatures, length))
-        : undefined
-    })
-  })
+): Omit<DeliveryReport, "duration"> => {
+  const url = Client.safeUrl(endpoint.url)
+  return {
+    messageId: message.id,
+    eventType: message.eventType,
+    endpointId: endpoint.id,
+    url,
+    outcome: outcome.outcome,
+    class: outcome.class,
+    status: outcome.status,
+    retryAfter: outcome.retryAfter,
+    directive: outcome.directive,
+    // Of what the egress policy blocked no request was made.
+    attempts: outcome.class === "blocked" ? Math.max(0, attempts - 1) : attempts,
+    correlationId: message.correlationId,
+    error: outcome.outcome === "delivered" ? undefined : errorOf(exit, endpoint.id, url, attempts),
+    excerpt: Exit.isSuccess(exit) && exit.value.body !== undefined
+      ? Excerpt.make(exit.value.body, (length) => requestSecrets(endpoint, signatures, length))
+      : undefined
+  }
+}
 
 const attempted = (
   message: Message,
   endpoint: Endpoint,
-  result: Client.AttemptResult,
-  onAttempt: Options["onAttempt"]
-): Effect.Effect<void> =>
-  Effect.flatMap(Clock.currentTimeMillis, (now) => {
-    const { class: failureClass, outcome, status } = classify(result.exit, now)
-    return Effect.zipRight(
-      Metrics.attempt(outcome, failureClass ?? "none", result.duration),
-      shielded(
-        "onAttempt",
-        {
-          messageId: message.id,
-          eventType: message.eventType,
-          endpointId: endpoint.id,
-          attempt: result.attempt,
-          outcome,
-          class: failureClass,
-          status,
-          duration: result.duration
-        },
-        message.correlationId,
-        onAttempt
-      )
-    )
-  })
+  { attempt, duration, exit }: Client.AttemptResult,
+  now: number
+): AttemptReport => {
+  const { class: failureClass, outcome, status } = classify(exit, now)
+  return {
+    messageId: message.id,
+    eventType: message.eventType,
+    endpointId: endpoint.id,
+    attempt,
+    outcome,
+    class: failureClass,
+    status,
+    duration
+  }
+}
 
 /** A host's hook: it gets its time, and its faults stay its own. */
 const shielded = <A>(
   hook: string,
   value: A,
-  correlationId: string,
+  within: Within,
   f: ((value: A) => Effect.Effect<void>) | undefined
 ): Effect.Effect<void> =>
   f === undefined ? Effect.void : apart(Effect.suspend(() => f(value))).pipe(
     Effect.interruptible,
     Effect.timeoutOption("10 seconds"),
     Effect.catchAllCause((cause) => Effect.annotateLogs(Effect.logError("webhook_hook_failed", cause), { hook })),
-    CorrelationId.withCorrelationId(correlationId),
+    within,
     Effect.asVoid
   )
 
-const log = (report: DeliveryReport): Effect.Effect<void> => {
+const log = (report: DeliveryReport, within: Within, single: boolean): Effect.Effect<void> => {
   const annotations = () => ({
     messageId: report.messageId,
     eventType: report.eventType,
@@ -266,16 +283,16 @@ const log = (report: DeliveryReport): Effect.Effect<void> => {
     ...(report.status === undefined ? {} : { status: report.status })
   })
   return report.outcome === "delivered"
-    ? logLine(LogLevel.Info, "webhook_sent", annotations)
+    ? logLine(LogLevel.Info, "webhook_sent", annotations, within)
     : Effect.flatMap(
       FiberRef.get(currentSingle),
-      (single) =>
-        logLine(Option.isSome(single) ? LogLevel.Warning : LogLevel.Error, "webhook_failed", () => ({
+      (around) =>
+        logLine(single || Option.isSome(around) ? LogLevel.Warning : LogLevel.Error, "webhook_failed", () => ({
           ...annotations(),
           outcome: report.outcome,
           ...(report.class === undefined ? {} : { class: report.class }),
           ...(report.error === undefined ? {} : { error: report.error.message })
-        }))
+        }), within)
     )
 }
 

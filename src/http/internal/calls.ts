@@ -4,17 +4,18 @@
 import type * as HttpClient from "@effect/platform/HttpClient"
 import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
-import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
+import { identity } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
 import * as CorrelationId from "../../CorrelationId.js"
 import { defaults } from "../../Defaults.js"
 import * as DurationText from "../../DurationText.js"
+import * as FiberClock from "../../FiberClock.js"
 import * as Metrics from "../../Metrics.js"
 import { type CircuitBreakers, CircuitOpen } from "../CircuitBreakers.js"
 import * as Errors from "../ResilientHttpClientError.js"
@@ -74,8 +75,8 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
     settings: Partial<ExecuteHeadOptions>
   ): Effect.Effect<Answers.Answer, E | Errors.ResilientHttpClientError, R> =>
     Effect.withFiberRuntime<Answers.Answer, E | Errors.ResilientHttpClientError, R>((fiber) => {
-      const single = fiber.getFiberRef(currentSingle)
-      const policy = Option.isSome(single)
+      const single = settings.single ?? Option.getOrUndefined(fiber.getFiberRef(currentSingle))
+      const policy = single !== undefined
         ? RetryPolicy.none
         : Option.getOrElse(fiber.getFiberRef(RetryPolicy.currentRetryPolicy), () => ownPolicy)
       const key = settings.key ?? Option.getOrUndefined(fiber.getFiberRef(currentKey)) ??
@@ -83,42 +84,45 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
       const correlated = settings.correlationId === undefined
         ? CorrelationId.currentOrGenerate
         : CorrelationId.accept(settings.correlationId)
-      return Effect.flatMap(correlated, (correlationId) =>
-        Clock.clockWith((clock) => {
-          const now = Deadlines.monotonic(clock)
-          const call: Call = {
-            single: Option.isSome(single),
-            earlier: Option.isSome(single) ? single.value - 1 : 0,
-            correlationId,
-            attemptTimeout: settings.attemptTimeout === undefined
-              ? ownTimeout
-              : Duration.decode(settings.attemptTimeout),
-            deadline,
-            deadlineAt: now + Duration.toMillis(deadline),
-            key,
-            url: settings.url,
-            attempts: 0,
-            request: undefined,
-            answer: undefined,
-            startedAt: now,
-            cutShort: false,
-            onHead: settings.onHead,
-            whole,
-            prompt: settings.prompt === true
-          }
-          return Retrying.run<
-            Answers.Answer,
-            E | Errors.ResilientHttpClientError,
-            Errors.RetryBudgetExhausted,
-            R
-          >(policy, call.deadlineAt, {
-            attempt: () => attempt(call, key, request, settings),
-            judgeAnswer: Answers.judgeAnswer,
-            judgeFailure: (error) => Answers.judgeFailure(error, call.request),
-            grant: (last) => grant(call, last),
-            onRetry: (_, delay, last) => logRetry(call, delay, last)
-          })
-        }))
+      return Effect.flatMap(correlated, (correlationId) => {
+        const now = FiberClock.monotonic(fiber)
+        const within = settings.within ?? identity
+        const call: Call = {
+          single: single !== undefined,
+          earlier: single === undefined ? 0 : single - 1,
+          correlationId,
+          attemptTimeout: settings.attemptTimeout === undefined
+            ? ownTimeout
+            : Duration.decode(settings.attemptTimeout),
+          deadline,
+          deadlineAt: now + Duration.toMillis(deadline),
+          key,
+          url: settings.url,
+          attempts: 0,
+          request: undefined,
+          answer: undefined,
+          startedAt: now,
+          cutShort: false,
+          onHead: settings.onHead,
+          whole,
+          prompt: settings.prompt === true,
+          parent: settings.parent,
+          within
+        }
+        return Retrying.run<
+          Answers.Answer,
+          E | Errors.ResilientHttpClientError,
+          Errors.RetryBudgetExhausted,
+          R
+        >(policy, call.deadlineAt, {
+          attempt: () => attempt(call, key, request, settings),
+          judgeAnswer: Answers.judgeAnswer,
+          judgeFailure: (error) => Answers.judgeFailure(error, call.request),
+          grant: (last) => grant(call, last),
+          onRetry: (_, delay, last) => logRetry(call, delay, last),
+          within
+        })
+      })
     })
 
   const attempt = <E, R>(
@@ -128,17 +132,17 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
     { concurrency, onAttempt }: Partial<ExecuteHeadOptions>
   ): Effect.Effect<Answers.Answer, E | Errors.ResilientHttpClientError, R> =>
     Effect.suspend(() => {
-      const before = call.attempts
       call.answer = undefined
       call.request = undefined
+      const after = onAttempt === undefined ? undefined : telling<E>(call, call.attempts, onAttempt)
       // Where the key is known, the request is made (and signed) only once its slot is free.
-      const attempted = key !== undefined
-        ? guard(call, key, concurrency, exchange(exchanges, call, request))
+      return key !== undefined
+        ? guard(call, key, concurrency, exchange(exchanges, call, request), after)
         : Effect.flatMap(
           Effect.locally(withinDeadline(call, request), currentAttempt, numberOf(call)),
-          (made) => guard(call, Errors.originOf(made.url), concurrency, exchange(exchanges, call, Effect.succeed(made)))
+          (made) =>
+            guard(call, Errors.originOf(made.url), concurrency, exchange(exchanges, call, Effect.succeed(made)), after)
         )
-      return onAttempt === undefined ? attempted : told(attempted, call, before, onAttempt)
     })
 
   /** In a slot, and (unless it is a single attempt) if the breaker admits it. */
@@ -146,15 +150,17 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
     call: Call,
     key: string,
     concurrency: number | undefined,
-    effect: Effect.Effect<Answers.Answer, E, R>
-  ): Effect.Effect<Answers.Answer, E | CircuitOpen | Errors.DeadlineExceeded, R> => {
+    effect: Effect.Effect<Answers.Answer, E | Errors.ResilientHttpClientError, R>,
+    after: Slots.After<Answers.Answer, E | Errors.ResilientHttpClientError> | undefined
+  ): Effect.Effect<Answers.Answer, E | Errors.ResilientHttpClientError, R> => {
     call.key = key
-    const inSlot = <E2>(effect: Effect.Effect<Answers.Answer, E2, R>) =>
+    const inSlot = (effect: Effect.Effect<Answers.Answer, E | Errors.ResilientHttpClientError, R>) =>
       slots.withSlot(
         key,
         concurrency,
         { until: call.deadlineAt, onTimeout: () => deadlineExceeded(call) },
-        effect
+        effect,
+        after
       )
     if (call.single) return inSlot(effect)
     const protectedInSlot = inSlot(breakers.protect(
@@ -234,33 +240,27 @@ const withinDeadline = <A, E, R>(call: Call, effect: Effect.Effect<A, E, R>) =>
   )
 
 /** Tells how an attempt ended, if a request was made. What is told neither holds its slot nor goes by its key. */
-const told = <E, R>(
-  attempt: Effect.Effect<Answers.Answer, E | Errors.ResilientHttpClientError, R>,
+const telling = <E>(
   call: Call,
   before: number,
   onAttempt: NonNullable<ExecuteHeadOptions["onAttempt"]>
-): Effect.Effect<Answers.Answer, E | Errors.ResilientHttpClientError, R> => {
+): Slots.After<Answers.Answer, E | Errors.ResilientHttpClientError> => {
   const tell = (exit: Exit.Exit<Answers.Answer, E | Errors.ResilientHttpClientError>): Effect.Effect<void> =>
+    Effect.withFiberRuntime((fiber) =>
+      apart(onAttempt({
+        attempt: call.earlier + call.attempts,
+        duration: FiberClock.monotonic(fiber) - call.startedAt,
+        exit
+      }))
+    )
+  return (exit, restore) =>
     call.attempts === before
-      ? Effect.void
-      : Effect.flatMap(
-        monotonicNow,
-        (now) => apart(onAttempt({ attempt: call.earlier + call.attempts, duration: now - call.startedAt, exit }))
+      ? undefined
+      : Exit.isInterrupted(exit)
+      ? Effect.forkDaemon(
+        Effect.interruptible(tell(call.answer === undefined ? interruption : Exit.succeed(call.answer)))
       )
-  return Effect.uninterruptibleMask((restore) =>
-    Effect.matchCauseEffect(restore(attempt), {
-      onFailure: (cause) =>
-        Effect.zipRight(
-          Cause.isInterrupted(cause)
-            ? Effect.forkDaemon(
-              Effect.interruptible(tell(call.answer === undefined ? interruption : Exit.succeed(call.answer)))
-            )
-            : restore(tell(Exit.failCause(cause))),
-          Effect.failCause(cause)
-        ),
-      onSuccess: (answer) => Effect.as(restore(tell(Exit.succeed(answer))), answer)
-    })
-  )
+      : restore(tell(exit))
 }
 
 const interruption = Exit.interrupt(FiberId.none)
@@ -275,13 +275,13 @@ const refused = (error: CircuitOpen, call: Call): CircuitOpen =>
   })
 
 const logRetry = (call: Call, delay: number, last: unknown): Effect.Effect<void> =>
-  Effect.annotateLogs(Effect.logWarning("http_retry"), {
+  call.within(Effect.annotateLogs(Effect.logWarning("http_retry"), {
     url: Errors.safeUrl(call.url ?? ""),
     attempt: call.attempts,
     delayMs: Math.round(delay),
     error: Answers.describe(last),
     correlationId: call.correlationId
-  })
+  }))
 
 const statusOf = (last: unknown): number | undefined =>
   typeof last === "object" && last !== null && "status" in last && typeof last.status === "number"

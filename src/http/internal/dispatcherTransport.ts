@@ -3,7 +3,6 @@ import * as Undici from "@effect/platform-node/Undici"
 import * as Headers from "@effect/platform/Headers"
 import * as HttpClientError from "@effect/platform/HttpClientError"
 import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Body from "./body.js"
 import * as Deadlines from "./deadlines.js"
@@ -19,22 +18,20 @@ export const make = (dispatcher: Undici.Dispatcher, other: Transport): Transport
   if (target === undefined || bytes === undefined || request.urlParams.length > 0 || request.method === "HEAD") {
     return other(request, terms)
   }
-  return Clock.clockWith((clock) =>
-    Effect.async((resume) => {
-      const exchange = new Exchange(request, terms, clock, resume)
-      exchange.begin(dispatcher, {
-        origin: target.origin,
-        path: target.path,
-        method: request.method,
-        headers: request.headers,
-        body: bytes,
-        // Time is ours to keep.
-        headersTimeout: 0,
-        bodyTimeout: 0
-      })
-      return Effect.sync(() => exchange.giveUp())
+  return Effect.async((resume) => {
+    const exchange = new Exchange(request, terms, resume)
+    exchange.begin(dispatcher, {
+      origin: target.origin,
+      path: target.path,
+      method: request.method,
+      headers: { ...request.headers, ...terms.headers },
+      body: bytes,
+      // Time is ours to keep.
+      headersTimeout: 0,
+      bodyTimeout: 0
     })
-  )
+    return Effect.sync(() => exchange.giveUp())
+  })
 }
 
 // --- internal
@@ -45,7 +42,6 @@ type Failure = Ended | HttpClientError.HttpClientError
 class Exchange extends Abandonable implements Undici.Dispatcher.DispatchHandler {
   private readonly request: HttpClientRequest.HttpClientRequest
   private readonly terms: Terms
-  private readonly clock: Clock.Clock
   private readonly resume: (effect: Effect.Effect<Reply, Failure>) => void
   private deadline: Deadlines.Deadline
   private readonly startedAt: number
@@ -58,16 +54,14 @@ class Exchange extends Abandonable implements Undici.Dispatcher.DispatchHandler 
   constructor(
     request: HttpClientRequest.HttpClientRequest,
     terms: Terms,
-    clock: Clock.Clock,
     resume: (effect: Effect.Effect<Reply, Failure>) => void
   ) {
     super()
     this.request = request
     this.terms = terms
-    this.clock = clock
     this.resume = resume
-    this.startedAt = Deadlines.monotonic(clock)
-    this.deadline = Deadlines.set(clock, terms.time, this.outOfTime)
+    this.startedAt = Deadlines.monotonic(terms.clock)
+    this.deadline = Deadlines.set(terms.clock, terms.time, this.outOfTime)
   }
 
   begin(dispatcher: Undici.Dispatcher, options: Undici.Dispatcher.DispatchOptions): void {
@@ -100,8 +94,8 @@ class Exchange extends Abandonable implements Undici.Dispatcher.DispatchHandler 
       // Mostly the body is there with the head, and is over before anybody could wait for it.
       queueMicrotask(() => {
         if (this.isOver || this.isComplete) return
-        const left = time - (Deadlines.monotonic(this.clock) - this.startedAt)
-        this.deadline = Deadlines.set(this.clock, Math.max(0, Math.min(capture.time, left)), this.outOfTime)
+        const left = time - (Deadlines.monotonic(this.terms.clock) - this.startedAt)
+        this.deadline = Deadlines.set(this.terms.clock, Math.max(0, Math.min(capture.time, left)), this.outOfTime)
       })
     } else {
       this.sink = new Body.Sink(whole)

@@ -2,8 +2,8 @@
  * One HTTP request and its answer: the innermost layer of a call, in a span and within the time that it has.
  */
 import type * as HttpClientError from "@effect/platform/HttpClientError"
-import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
-import * as Clock from "effect/Clock"
+import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
+import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberRef from "effect/FiberRef"
@@ -12,6 +12,8 @@ import * as Option from "effect/Option"
 import type * as Tracer from "effect/Tracer"
 import * as CorrelationId from "../../CorrelationId.js"
 import { defaults } from "../../Defaults.js"
+import * as FiberClock from "../../FiberClock.js"
+import * as Spans from "../../Spans.js"
 import * as Errors from "../ResilientHttpClientError.js"
 import * as TransportFailure from "../TransportFailure.js"
 import type * as Answers from "./answers.js"
@@ -68,6 +70,9 @@ export interface Call {
   readonly whole: number | undefined
   /** Whether the request is made without waiting for anything. */
   readonly prompt: boolean
+  /** Of the attempts' spans; `undefined`: the fiber's. */
+  readonly parent: Tracer.AnySpan | undefined
+  readonly within: Transport.Within
 }
 
 /** The number of the attempt that is made next, or that is under way and has made no request yet. */
@@ -94,25 +99,15 @@ export const exchange = <E, R>(
   call: Call,
   request: Effect.Effect<HttpClientRequest.HttpClientRequest, E, R>
 ): Effect.Effect<Answers.Answer, E | Errors.ResilientHttpClientError, R> =>
-  Effect.suspend(() => {
-    let answer: Answers.Answer | undefined
-    return Effect.flatMap(
-      Effect.useSpan(
-        "ResilientHttpClient.attempt",
-        {
-          kind: "client",
-          captureStackTrace: false,
-          attributes: { "http.request.resend_count": numberOf(call) - 1 }
-        },
-        (span) =>
-          // A span keeps the value that it ends with, and an answer may echo secrets: so it ends with none.
-          Effect.map(answered(settings, call, request, span), (received) => {
-            answer = received
-          })
-      ),
-      () => answer === undefined ? Effect.dieMessage("an attempt ended without answer") : Effect.succeed(answer)
-    )
-  })
+  Spans.around(
+    "ResilientHttpClient.attempt",
+    {
+      kind: "client",
+      parent: call.parent,
+      attributes: { "http.request.resend_count": numberOf(call) - 1 }
+    },
+    (span, fiber) => answered(settings, call, request, span, FiberClock.of(fiber))
+  )
 
 // --- internal
 
@@ -120,31 +115,31 @@ const answered = <E, R>(
   settings: Settings,
   call: Call,
   request: Effect.Effect<HttpClientRequest.HttpClientRequest, E, R>,
-  span: Tracer.Span
-): Effect.Effect<Answers.Answer, E | Errors.ResilientHttpClientError, R> =>
-  Clock.clockWith((clock) => {
-    const startedAt = Deadlines.monotonic(clock)
-    const own = Duration.toMillis(call.attemptTimeout)
-    const left = Math.max(0, call.deadlineAt - startedAt)
-    const time = Math.min(own, left)
-    call.startedAt = startedAt
-    call.cutShort = left < Math.min(own, Duration.toMillis(call.deadline)) / 2
-    const outOfTime = () =>
-      own <= left
-        ? new Errors.AttemptTimeout({
-          url: Errors.safeUrl(call.url ?? ""),
-          attempts: call.attempts,
-          timeout: call.attemptTimeout
-        })
-        : deadlineExceeded(call)
-    const made = call.prompt
-      ? request
-      : Deadlines.within(Effect.locally(apart(request), currentAttempt, numberOf(call)), time, outOfTime)
-    // Time runs out, and an attempt is interrupted, even where the caller can't be.
-    return Effect.interruptible(
-      Effect.flatMap(made, (made) => send(settings, call, made, span, clock, startedAt, time, outOfTime))
-    )
-  })
+  span: Tracer.Span,
+  clock: Clock.Clock
+): Effect.Effect<Answers.Answer, E | Errors.ResilientHttpClientError, R> => {
+  const startedAt = Deadlines.monotonic(clock)
+  const own = Duration.toMillis(call.attemptTimeout)
+  const left = Math.max(0, call.deadlineAt - startedAt)
+  const time = Math.min(own, left)
+  call.startedAt = startedAt
+  call.cutShort = left < Math.min(own, Duration.toMillis(call.deadline)) / 2
+  const outOfTime = () =>
+    own <= left
+      ? new Errors.AttemptTimeout({
+        url: Errors.safeUrl(call.url ?? ""),
+        attempts: call.attempts,
+        timeout: call.attemptTimeout
+      })
+      : deadlineExceeded(call)
+  const made = call.prompt
+    ? request
+    : Deadlines.within(Effect.locally(apart(request), currentAttempt, numberOf(call)), time, outOfTime)
+  // Time runs out, and an attempt is interrupted, even where the caller can't be.
+  return Effect.interruptible(
+    Effect.flatMap(made, (made) => send(settings, call, made, span, clock, startedAt, time, outOfTime))
+  )
+}
 
 /** Sends a request and waits for the answer. */
 const send = (
@@ -168,26 +163,25 @@ const send = (
   span.attribute("server.address", Errors.originOf(made.url))
   span.attribute("url.full", Errors.safeUrl(made.url))
   span.attribute("correlationId", correlationId)
-  const request = HttpClientRequest.setHeaders(made, {
-    [settings.correlationHeader]: correlationId,
-    ...traceParent(span)
-  })
-  const replied = settings.transport(request, {
+  const replied = settings.transport(made, {
+    clock,
+    headers: { [settings.correlationHeader]: correlationId, ...traceParent(span) },
     // Lengths that recur share a queue: that of a request that took no time to make is the whole.
     time: call.prompt ? time : Math.max(0, startedAt + time - Deadlines.monotonic(clock)),
     whole: call.whole,
     capture,
     attempt: call.earlier + n,
     correlationId,
+    within: call.within,
     onHead: (status, headers) => {
       span.attribute("http.response.status_code", status)
-      call.answer = { request, attempts: n, status, headers, body: noBytes, complete: false }
+      call.answer = { request: made, attempts: n, status, headers, body: noBytes, complete: false }
       call.onHead?.(call.answer)
     }
   })
   return Effect.matchEffect(replied, {
     onSuccess: ({ bytes, complete, headers, status }) => {
-      call.answer = { request, attempts: n, status, headers, body: bytes, complete }
+      call.answer = { request: made, attempts: n, status, headers, body: bytes, complete }
       return Effect.succeed(call.answer)
     },
     onFailure: (error): Effect.Effect<Answers.Answer, Errors.ResilientHttpClientError> => {
@@ -200,7 +194,7 @@ const send = (
         )
       }
       const blocked = Errors.egressBlocked(error)
-      if (blocked === undefined) return Effect.fail(presentable(error, request, n))
+      if (blocked === undefined) return Effect.fail(presentable(error, made, n))
       // No request was made of it.
       call.attempts = n - 1
       return Effect.fail(blocked)

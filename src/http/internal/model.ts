@@ -5,6 +5,7 @@ import type * as Headers from "@effect/platform/Headers"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import type * as Tracer from "effect/Tracer"
 import type * as Circuit from "../Circuit.js"
 import type * as RetryBudget from "../RetryBudget.js"
 import type * as RetryPolicy from "../RetryPolicy.js"
@@ -29,6 +30,15 @@ export interface ExecuteHeadOptions {
   readonly key?: string | undefined
   /** In place of the running fiber's correlation id. */
   readonly correlationId?: string | undefined
+  /** In place of the running fiber's span: what the spans of the attempts belong to. */
+  readonly parent?: Tracer.AnySpan | undefined
+  /** The call is a single attempt with this number, as in `withSingleAttempt`. */
+  readonly single?: number | undefined
+  /**
+   * What is around the call and not set for the fiber (log annotations, say): put around whatever of a host's may look, its `HttpClient`, its retry policy and the
+   * log. Setting it for the fiber, once a call, takes longer than all else.
+   */
+  readonly within?: (<A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>) | undefined
   /** The request is made without waiting for anything, so that making it needs no time limit (which takes a fiber). */
   readonly prompt?: boolean | undefined
   /** In place of the client's attempt timeout. */

@@ -9,6 +9,7 @@ import * as ScheduleDecision from "effect/ScheduleDecision"
 import * as ScheduleIntervals from "effect/ScheduleIntervals"
 import type { RetryPolicy } from "../RetryPolicy.js"
 import { monotonicNow } from "./monotonic.js"
+import type { Within } from "./transport.js"
 
 /** What the loop must know of an attempt that did not end well. */
 export interface Repeatable {
@@ -34,6 +35,8 @@ export interface Hooks<A, E, E2, R> {
   readonly grant: (last: A | E) => Effect.Effect<void, E2>
   /** Told of each retry before its delay (milliseconds); `n` is the attempt that failed. */
   readonly onRetry: (n: number, delay: number, last: A | E) => Effect.Effect<void>
+  /** Where the policy's step belongs. */
+  readonly within: Within
 }
 
 /** Runs the loop. `deadlineAt` is in milliseconds of the monotonic clock. */
@@ -51,7 +54,7 @@ export const run = <A, E, E2, R>(
     giveUp: Effect.Effect<A, E>
   ): Effect.Effect<A, E | E2, R> =>
     failed.retryable
-      ? Effect.flatMap(step(policy, state, last), (decision) =>
+      ? Effect.flatMap(hooks.within(step(policy, state, last)), (decision) =>
         decision === undefined ? giveUp : Effect.flatMap(monotonicNow, (now) => {
           const floor = failed.retryAfter ?? 0
           const atOnce = failed.atOnce && !wasAtOnce

@@ -4,9 +4,11 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import { BoundedKeys } from "./BoundedKeys.js"
 import * as Deadlines from "./deadlines.js"
 import { Places, type Ticket } from "./places.js"
+import type * as Transport from "./transport.js"
 
 /** When a call may no longer wait (monotonic milliseconds), and how it then fails. */
 export interface Patience<E> {
@@ -14,13 +16,20 @@ export interface Patience<E> {
   readonly onTimeout: () => E
 }
 
+/** What is done about an end; uninterruptible. `restore`: where the caller could be interrupted. */
+export type After<A, E> = (exit: Exit.Exit<A, E>, restore: Transport.Within) => Effect.Effect<void> | undefined
+
 export interface Slots {
-  /** Runs an effect when a slot is free: of `key` (at most `limit`; the first one seen for a key in use counts), then of the process. */
+  /**
+   * Runs an effect when a slot is free: of `key` (at most `limit`; the first one seen for a key in use counts), then of the process. `after`: once the slot
+   * is free again, before the end is told.
+   */
   readonly withSlot: <A, E, R, E2>(
     key: string,
     limit: number | undefined,
     patience: Patience<E2>,
-    effect: Effect.Effect<A, E, R>
+    effect: Effect.Effect<A, E, R>,
+    after: After<A, E | E2> | undefined
   ) => Effect.Effect<A, E | E2, R>
   /** Whether a call of this key would have to wait. */
   readonly wouldWait: (key: string) => boolean
@@ -48,11 +57,16 @@ export const make = (options: {
   }
 
   return {
-    withSlot: (key, limit = options.keyConcurrency, patience, effect) =>
-      Effect.suspend(() => {
-        const places = placesOf(key, limit)
-        return within(places === undefined ? [all] : [places, all], patience, effect)
-      }),
+    withSlot: (key, limit = options.keyConcurrency, patience, effect, after) =>
+      within(
+        () => {
+          const places = placesOf(key, limit)
+          return places === undefined ? [all] : [places, all]
+        },
+        patience,
+        effect,
+        after
+      ),
     wouldWait: (key) => all.full || keys.find(key)?.places?.full === true
   }
 }
@@ -61,36 +75,32 @@ export const make = (options: {
 
 /** Holds a place of each while the effect runs, taken in their order. */
 const within = <A, E, R, E2>(
-  needed: ReadonlyArray<Places>,
+  places: () => ReadonlyArray<Places>,
   patience: Patience<E2>,
-  effect: Effect.Effect<A, E, R>
+  effect: Effect.Effect<A, E, R>,
+  after: After<A, E | E2> | undefined
 ): Effect.Effect<A, E | E2, R> =>
-  Effect.uninterruptibleMask((restore) =>
-    Effect.suspend(() => {
-      const held: Array<Ticket> = []
-      const leave = (): void => {
-        for (let index = 0; index < held.length; index++) needed[index]!.leave(held[index]!)
+  Effect.uninterruptibleMask((restore) => {
+    const needed = places()
+    const held: Array<Ticket> = []
+    const next = (): Effect.Effect<A, E | E2, R> => {
+      while (held.length < needed.length) {
+        const ticket = needed[held.length]!.enter()
+        held.push(ticket)
+        if (!ticket.granted) return Effect.flatMap(restore(granted(ticket, patience)), next)
       }
-      const next: Effect.Effect<A, E | E2, R> = Effect.suspend(() => {
-        while (held.length < needed.length) {
-          const ticket = needed[held.length]!.enter()
-          held.push(ticket)
-          if (!ticket.granted) return Effect.flatMap(restore(granted(ticket, patience)), () => next)
-        }
-        return restore(effect)
-      })
-      return Effect.matchCauseEffect(next, {
-        onFailure: (cause) => {
-          leave()
-          return Effect.failCause(cause)
-        },
-        onSuccess: (result) => {
-          leave()
-          return Effect.succeed(result)
-        }
-      })
+      return restore(effect)
+    }
+    const leave = (exit: Exit.Exit<A, E | E2>): Effect.Effect<A, E | E2> => {
+      for (let index = 0; index < held.length; index++) needed[index]!.leave(held[index]!)
+      const last = after?.(exit, restore)
+      return last === undefined ? exit : Effect.zipRight(last, exit)
+    }
+    return Effect.matchCauseEffect(next(), {
+      onFailure: (cause) => leave(Exit.failCause(cause)),
+      onSuccess: (result) => leave(Exit.succeed(result))
     })
-  )
+  })
 
 /** Until the ticket is granted. */
 const granted = <E>(ticket: Ticket, patience: Patience<E>): Effect.Effect<void, E> =>

@@ -5,9 +5,9 @@
 import type * as Headers from "@effect/platform/Headers"
 import * as HttpClient from "@effect/platform/HttpClient"
 import type * as HttpClientError from "@effect/platform/HttpClientError"
-import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
+import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
-import * as Clock from "effect/Clock"
+import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { constTrue } from "effect/Function"
 import * as Option from "effect/Option"
@@ -24,12 +24,21 @@ export interface Terms {
   readonly whole: number | undefined
   /** What is taken of a body that need not come whole: see `Body.capture`. */
   readonly capture: Body.Limits
-  /** What a client that isn't ours finds as `currentAttempt` and as its correlation id. */
+  readonly clock: Clock.Clock
+  /** Headers to be added to those of the request. */
+  readonly headers: Readonly<Record<string, string>>
+  /** What a client that isn't ours finds as `currentAttempt`, … */
   readonly attempt: number
+  /** … as its correlation id, … */
   readonly correlationId: string
+  /** … and around it. */
+  readonly within: Within
   /** Told of the complete head at once: whatever happens afterwards, it has been an answer. */
   readonly onHead: (status: number, headers: Headers.Headers) => void
 }
+
+/** Puts an effect where it belongs: what whoever calls has around it and didn't set for the fiber. */
+export type Within = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 /** An answer. */
 export interface Reply extends Body.Body {
@@ -60,38 +69,37 @@ export const isOk = (status: number): boolean => status >= 200 && status < 300
 
 /** The transport of a client that we know nothing of. */
 export const ofClient = (client: HttpClient.HttpClient): Transport => (request, terms) =>
-  Clock.clockWith((clock) =>
-    Effect.suspend(() => {
-      const until = Deadlines.monotonic(clock) + terms.time
-      /** Whose body still waits to be read. */
-      let unread: HttpClientResponse.HttpClientResponse | undefined
-      const answered = execute(client, request, terms).pipe(
-        Effect.flatMap((response): Effect.Effect<Reply, Ended | HttpClientError.HttpClientError> => {
-          unread = response
-          if (terms.whole === undefined || !isOk(response.status)) {
-            terms.onHead(response.status, response.headers)
-            return Effect.succeed(toReply(response, noBody))
-          }
-          return Effect.flatMap(Body.buffer(response, terms.whole), (body) => {
-            unread = undefined
-            if (!body.complete) return Effect.fail("TooLarge" as const)
-            terms.onHead(response.status, response.headers)
-            return Effect.succeed(toReply(response, body))
-          })
-        })
-      )
-      return Deadlines.within(answered, terms.time, () => "OutOfTime" as const).pipe(
-        Effect.flatMap((reply) => {
-          const response = unread
+  Effect.suspend(() => {
+    const { clock } = terms
+    const until = Deadlines.monotonic(clock) + terms.time
+    /** Whose body still waits to be read. */
+    let unread: HttpClientResponse.HttpClientResponse | undefined
+    const answered = execute(client, request, terms).pipe(
+      Effect.flatMap((response): Effect.Effect<Reply, Ended | HttpClientError.HttpClientError> => {
+        unread = response
+        if (terms.whole === undefined || !isOk(response.status)) {
+          terms.onHead(response.status, response.headers)
+          return Effect.succeed(toReply(response, noBody))
+        }
+        return Effect.flatMap(Body.buffer(response, terms.whole), (body) => {
           unread = undefined
-          if (response === undefined) return Effect.succeed(reply)
-          const time = Math.min(terms.capture.time, until - Deadlines.monotonic(clock))
-          return Effect.map(Body.capture(response, { ...terms.capture, time }), (body) => toReply(response, body))
-        }),
-        Effect.ensuring(Effect.suspend(() => unread === undefined ? Effect.void : Body.discard(unread)))
-      )
-    })
-  )
+          if (!body.complete) return Effect.fail("TooLarge" as const)
+          terms.onHead(response.status, response.headers)
+          return Effect.succeed(toReply(response, body))
+        })
+      })
+    )
+    return Deadlines.within(answered, terms.time, () => "OutOfTime" as const).pipe(
+      Effect.flatMap((reply) => {
+        const response = unread
+        unread = undefined
+        if (response === undefined) return Effect.succeed(reply)
+        const time = Math.min(terms.capture.time, until - Deadlines.monotonic(clock))
+        return Effect.map(Body.capture(response, { ...terms.capture, time }), (body) => toReply(response, body))
+      }),
+      Effect.ensuring(Effect.suspend(() => unread === undefined ? Effect.void : Body.discard(unread)))
+    )
+  })
 
 // --- internal
 
@@ -108,13 +116,14 @@ const toReply = (response: HttpClientResponse.HttpClientResponse, body: Body.Bod
 const execute = (
   client: HttpClient.HttpClient,
   request: HttpClientRequest.HttpClientRequest,
-  { attempt, correlationId }: Terms
+  { attempt, correlationId, headers, within }: Terms
 ): Effect.Effect<HttpClientResponse.HttpClientResponse, HttpClientError.HttpClientError> =>
-  client.execute(request).pipe(
+  client.execute(HttpClientRequest.setHeaders(request, headers)).pipe(
     // The client would put the whole URL and all headers into a span of its own, and its texts into the log of a fiber that fails.
     Effect.locally(HttpClient.currentTracerDisabledWhen, constTrue),
     Effect.locally(currentAttempt, attempt),
     CorrelationId.withCorrelationId(correlationId),
+    within,
     Effect.withUnhandledErrorLogLevel(Option.none()),
     // A client that filters statuses by itself gives the answer inside an error.
     Effect.catchTag(

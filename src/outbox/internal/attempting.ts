@@ -1,16 +1,11 @@
 /**
  * One attempt of a claimed delivery.
  */
-import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as FiberRef from "effect/FiberRef"
-import * as HashMap from "effect/HashMap"
-import * as Option from "effect/Option"
 import * as Tracer from "effect/Tracer"
-import { currentSingle } from "../../http/internal/exchange.js"
-import { local, locallyAll } from "../../Locally.js"
+import * as Spans from "../../Spans.js"
 import { Endpoint } from "../../webhooks/Endpoint.js"
 import * as Message from "../../webhooks/Message.js"
 import type { DeliveryReport, WebhookSender } from "../../webhooks/WebhookSender.js"
@@ -31,11 +26,10 @@ export const attempt = (
     // Its time in a paced endpoint's row is over: sent now, it would come too close to the next.
     const late = claimed.endpoint.rateLimit !== undefined && startedAt > claimed.notBefore + tolerance
     if (Exit.isFailure(waited) || late) return { report: undefined, startedAt }
-    const report = yield* Effect.useSpan(
+    const report = yield* Spans.around(
       "DeliveryWorker.attempt",
       {
-        captureStackTrace: false,
-        root: true,
+        parent: "root",
         // The event may have been stored days ago: its trace is over, and this one tells where it came from.
         links: linksTo(claimed.traceParent),
         attributes: {
@@ -46,18 +40,13 @@ export const attempt = (
           attempt: claimed.attempts + 1
         }
       },
-      (span) =>
-        // What `withSpan`, `withSingleAttempt` and `annotateLogs` set, in one step.
-        locallyAll(sender.send(toMessage(claimed), toEndpoint(claimed)), [
-          local(FiberRef.currentContext, Context.add(Tracer.ParentSpan, span)),
-          local(currentSingle, () => Option.some(claimed.attempts + 1)),
+      (parent) =>
+        sender.send(toMessage(claimed), toEndpoint(claimed), {
+          parent,
+          single: claimed.attempts + 1,
           // The sender tells of its own `attempts`, which here is one.
-          local(FiberRef.currentLogAnnotations, (annotations) =>
-            annotations.pipe(
-              HashMap.set<string, unknown>("deliveryId", `dlv_${claimed.id}`),
-              HashMap.set<string, unknown>("attemptsBefore", claimed.attempts)
-            ))
-        ])
+          annotations: { deliveryId: `dlv_${claimed.id}`, attemptsBefore: claimed.attempts }
+        })
     )
     return { report, startedAt }
   })

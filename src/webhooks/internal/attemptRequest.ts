@@ -38,9 +38,13 @@ export const attemptRequest = (
   }))
 }
 
-/** The signatures that a request carries, as their headers' values. */
-export const signaturesOf = ({ headers }: HttpClientRequest.HttpClientRequest): ReadonlyArray<string> =>
-  ["webhook-signature", "x-webhook-signature"].flatMap((name) => headers[name] ?? [])
+/** Adds the signatures that a request carries, as their headers' values. */
+export const addSignatures = (signatures: Array<string>, { headers }: HttpClientRequest.HttpClientRequest): void => {
+  const standard = headers["webhook-signature"]
+  const plain = headers["x-webhook-signature"]
+  if (standard !== undefined) signatures.push(standard)
+  if (plain !== undefined) signatures.push(plain)
+}
 
 // --- internal
 

@@ -28,7 +28,7 @@ export const isoFormat = (time: Date | DateTime.DateTime): Option.Option<string>
   )
 
 /** The same of a moment that a clock tells, in milliseconds since the epoch. */
-export const isoOf = (millis: number): string => toPython(DateTime.formatIso(DateTime.unsafeMake(millis)))
+export const isoOf = (millis: number): string => toPython(new Date(millis).toISOString())
 
 // --- internal
 

@@ -1,0 +1,12 @@
+/** The clock of a fiber, asked without a step of it: within an effect that has the fiber at hand anyway. */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import type * as Fiber from "effect/Fiber"
+
+/** The `Clock` that the fiber runs by. */
+export const of = (fiber: Fiber.RuntimeFiber<unknown, unknown>): Clock.Clock =>
+  Context.unsafeGet(fiber.currentDefaultServices, Clock.Clock)
+
+/** Milliseconds of it that only go forward. */
+export const monotonic = (fiber: Fiber.RuntimeFiber<unknown, unknown>): number =>
+  Number(of(fiber).unsafeCurrentTimeNanos()) / 1_000_000
