@@ -3,6 +3,7 @@
  * or an id).
  */
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
 import * as FiberRef from "effect/FiberRef"
 import * as Metric from "effect/Metric"
 import * as MetricBoundaries from "effect/MetricBoundaries"
@@ -17,14 +18,12 @@ const attemptsKey = MetricKey.counter("webhook_attempts_total", {
 /** Attempts made, by `outcome` (`delivered`, `failed`, `rejected`) and failure `class` (`none` when delivered). */
 export const attempts = Metric.fromMetricKey(attemptsKey)
 
-/** Counts one attempt that took `duration` milliseconds. */
-export const attempt = (outcome: string, failureClass: string, duration: number): Effect.Effect<void> =>
-  Effect.withFiberRuntime((fiber) => {
-    const labels = fiber.getFiberRef(FiberRef.currentMetricLabels)
-    attemptsOf(outcome, failureClass).unsafeUpdate(1, labels)
-    attemptDuration.unsafeUpdate(duration, labels)
-    return Effect.void
-  })
+/** Counts one attempt that took `duration` milliseconds, for a fiber. */
+export const attempt = (fiber: AnyFiber, outcome: string, failureClass: string, duration: number): void => {
+  const labels = fiber.getFiberRef(FiberRef.currentMetricLabels)
+  attemptsOf(outcome, failureClass).unsafeUpdate(1, labels)
+  attemptDuration.unsafeUpdate(duration, labels)
+}
 
 /** How long one attempt took. */
 export const attemptDuration = Metric.histogram(
@@ -38,24 +37,9 @@ export const inFlight = Metric.gauge("webhook_deliveries_in_flight", {
   description: "Deliveries under way in this process"
 })
 
-/** Counts a delivery as under way while an effect runs. */
-export const whileInFlight = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.uninterruptibleMask((restore) =>
-    Effect.withFiberRuntime((fiber) => {
-      const labels = fiber.getFiberRef(FiberRef.currentMetricLabels)
-      inFlight.unsafeModify(1, labels)
-      return Effect.matchCauseEffect(restore(effect), {
-        onFailure: (cause) => {
-          inFlight.unsafeModify(-1, labels)
-          return Effect.failCause(cause)
-        },
-        onSuccess: (result) => {
-          inFlight.unsafeModify(-1, labels)
-          return Effect.succeed(result)
-        }
-      })
-    })
-  )
+/** Counts deliveries as under way (1) or over (-1), for a fiber. */
+export const changeInFlight = (fiber: AnyFiber, by: -1 | 1): void =>
+  inFlight.unsafeModify(by, fiber.getFiberRef(FiberRef.currentMetricLabels))
 
 /** Circuit breakers that are not closed, by `state` (`Open`, `HalfOpen`, `Isolated`). */
 export const breakers = Metric.gauge("webhook_breakers", {
@@ -153,6 +137,8 @@ export const settled = (lags: ReadonlyArray<number>): Effect.Effect<void> =>
   })
 
 // --- internal
+
+type AnyFiber = Fiber.RuntimeFiber<unknown, unknown>
 
 /** The counter of each outcome and class: its labels are part of its key, which `Metric.tagged` would make (and hash) anew at every update. */
 const attemptsBy = new Map<string, Metric.Metric.Counter<number>>()

@@ -21,23 +21,25 @@ export interface Options {
   readonly attributes: Readonly<Record<string, unknown>>
 }
 
-/** Runs `use` within a new span. The span keeps why it failed, and nothing of what it succeeded with. */
+/**
+ * Runs `use` within a new span, uninterruptible but for what it restores. The span keeps why it failed, and nothing of what it succeeded with.
+ */
 export const around = <A, E, R>(
   name: string,
   options: Options,
-  use: (span: Tracer.Span, fiber: Fiber.RuntimeFiber<unknown, unknown>) => Effect.Effect<A, E, R>
+  use: (span: Tracer.Span, fiber: Fiber.RuntimeFiber<unknown, unknown>, restore: Restore) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.withFiberRuntime<A, E, R>((fiber) => {
       if (!fiber.getFiberRef(FiberRef.currentTracerEnabled)) {
         // It makes spans that tell nobody anything.
-        return Effect.useSpan(name, { captureStackTrace: false }, (span) => restore(use(span, fiber)))
+        return Effect.useSpan(name, { captureStackTrace: false }, (span) => use(span, fiber, restore))
       }
       const clock = FiberClock.of(fiber)
       const isTimed = fiber.getFiberRef(FiberRef.currentTracerTimingEnabled)
       const now = () => isTimed ? clock.unsafeCurrentTimeNanos() : BigInt(0)
       const span = begin(fiber, name, options, now())
-      return Effect.matchCauseEffect(restore(use(span, fiber)), {
+      return Effect.matchCauseEffect(use(span, fiber, restore), {
         onFailure: (cause) => {
           span.end(now(), Exit.failCause(cause))
           return Effect.failCause(cause)
@@ -49,6 +51,9 @@ export const around = <A, E, R>(
       })
     })
   )
+
+/** Makes an effect interruptible where the caller is. */
+export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 // --- internal
 

@@ -69,8 +69,8 @@ export const toMessage = (
   given: WebhookEvent,
   formats: Iterable<Format>,
   options: MessageOptions = {}
-): Effect.Effect<Message, InvalidEvent | PayloadTooLarge | UnserializableEvent> =>
-  Effect.flatMap(isWebhookEvent(given) ? Effect.succeed(given) : make(given), (event) => {
+): Effect.Effect<Message, InvalidEvent | PayloadTooLarge | UnserializableEvent> => {
+  const encode = (event: WebhookEvent): Effect.Effect<Message, PayloadTooLarge | UnserializableEvent> => {
     const limit = options.maxBytes ?? defaults.maxPayloadBytes
     const source = options.source ?? defaultSource
     if (!sourcePattern.test(source)) {
@@ -80,29 +80,31 @@ export const toMessage = (
     }
     const data = copyData(event, limit)
     if (Either.isLeft(data)) return Effect.fail(data.left)
-    const made = event.id === undefined
-      ? Effect.map(alphanumeric(24), (text) => `msg_${text}`)
-      : Effect.succeed(event.id)
-    return Effect.flatMap(made, (id) => {
+    return Effect.flatMap(event.id === undefined ? alphanumeric(24) : Effect.succeed(event.id), (text) => {
+      const id = event.id === undefined ? `msg_${text}` : text
       const encoded = new Map<Format, Encoded>()
-      for (const format of new Set(formats)) {
+      for (const format of formats) {
+        if (encoded.has(format)) continue
         const bytes = encoder.encode(documents[format](event, id, data.right, source))
         if (bytes.length > limit) {
           return Effect.fail(new PayloadTooLarge({ eventType: event.type, format, bytes: bytes.length, limit }))
         }
         encoded.set(format, { bytes, contentType: contentTypes[format] })
       }
-      return Effect.map(correlationId(event), (correlationId) => ({
-        id,
-        eventType: event.type,
-        tenant: event.tenant,
-        aggregateId: event.aggregateId,
-        occurredAt: event.occurredAt,
-        correlationId,
-        encoded
-      }))
+      return Effect.flatMap(correlationId(event), (correlationId) =>
+        Effect.succeed({
+          id,
+          eventType: event.type,
+          tenant: event.tenant,
+          aggregateId: event.aggregateId,
+          occurredAt: event.occurredAt,
+          correlationId,
+          encoded
+        }))
     })
-  })
+  }
+  return isWebhookEvent(given) ? Effect.suspend(() => encode(given)) : Effect.flatMap(make(given), encode)
+}
 
 /**
  * What an event says, as the lower-case hex SHA-256 of its type, tenant, aggregate id and data (keys in order), and of its time if the caller gave one: two

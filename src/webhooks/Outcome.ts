@@ -54,7 +54,9 @@ export const fromHead = (
   now: number
 ): Outcome => {
   const { headers, status } = head
-  if (status >= 200 && status < 300) return { ...nothing, outcome: "delivered", status }
+  if (status >= 200 && status < 300) {
+    return { outcome: "delivered", class: undefined, status, retryAfter: undefined, directive: undefined }
+  }
   const directive = headers["webhook-delivery"]
   return {
     outcome: "failed",

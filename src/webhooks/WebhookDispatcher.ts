@@ -2,7 +2,7 @@
  * The direct path: one event to every endpoint that wants it, from within the program, with retries in memory. What must survive a
  * crash goes through the outbox instead.
  */
-import type * as Cause from "effect/Cause"
+import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -13,7 +13,6 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { defaults } from "../Defaults.js"
 import * as Client from "../http/ResilientHttpClient.js"
-import * as Metrics from "../Metrics.js"
 import * as Spans from "../Spans.js"
 import type { Endpoint } from "./Endpoint.js"
 import * as Endpoints from "./Endpoints.js"
@@ -92,44 +91,50 @@ export const make = (
       limit: options.backgroundQueue ?? defaults.backgroundQueue
     })
     const concurrency = options.concurrency ?? defaults.fanOut
+    const messageOptions = { maxBytes: options.maxPayloadBytes, source: options.source }
 
     /** The message and who gets it; fails if the event can't be encoded. */
     const prepare = (event: WebhookEvent.WebhookEvent): Effect.Effect<Prepared, InvalidMessage> =>
       Effect.flatMap(endpoints.matching(event), (wanting) =>
-        Effect.map(
-          Message.toMessage(event, wanting.map((endpoint) => endpoint.format), {
-            maxBytes: options.maxPayloadBytes,
-            source: options.source
-          }),
-          (message) => ({ message, wanting, begun: new Set<Endpoint>() })
+        Effect.flatMap(
+          Message.toMessage(event, wanting.map((endpoint) => endpoint.format), messageOptions),
+          (message) => Effect.succeed({ message, wanting, begun: new Set<Endpoint>() })
         ))
 
-    const run = ({ begun, message, wanting }: Prepared): Effect.Effect<DispatchReport> => {
+    /** `stopped`: done where it is interrupted. */
+    const run = (
+      { begun, message, wanting }: Prepared,
+      stopped: Effect.Effect<void>
+    ): Effect.Effect<DispatchReport> => {
       const { correlationId, eventType, id: messageId } = message
       return Spans.around("WebhookDispatcher.dispatch", {
         attributes: { messageId, eventType, correlationId, endpoints: wanting.length }
-      }, (parent) => {
+      }, (parent, _, restore) => {
         const begin = (endpoint: Endpoint) => {
           begun.add(endpoint)
-          return Metrics.whileInFlight(sender.send(message, endpoint, { parent }))
+          return sender.send(message, endpoint, { parent })
         }
         const [only, ...others] = wanting
+        const report = (deliveries: ReadonlyArray<WebhookSender.DeliveryReport>) =>
+          Effect.succeed({ messageId, eventType, correlationId, deliveries })
         // Where there is but one, a fiber of its own would only cost.
-        const deliveries = only !== undefined && others.length === 0
-          ? Effect.map(begin(only), (delivery) => [delivery])
-          : Effect.forEach(wanting, begin, { concurrency })
-        return Effect.map(deliveries, (deliveries) => ({ messageId, eventType, correlationId, deliveries }))
+        const reported = only !== undefined && others.length === 0
+          ? Effect.flatMap(restore(begin(only)), (delivery) => report([delivery]))
+          : Effect.flatMap(restore(Effect.forEach(wanting, begin, { concurrency })), report)
+        return Effect.tapErrorCause(reported, (cause) => Cause.isInterruptedOnly(cause) ? stopped : Effect.void)
       })
     }
 
     const dispatchInBackground: WebhookDispatcher["Type"]["dispatchInBackground"] = (event, { whenFull } = {}) =>
-      Effect.flatMap(prepare(event), (prepared) =>
-        background.start(run(prepared), whenFull ?? "wait", Effect.suspend(() => logUnbegun(prepared))))
+      Effect.flatMap(
+        prepare(event),
+        (prepared) =>
+          background.start(run(prepared, Effect.void), whenFull ?? "wait", Effect.suspend(() => logUnbegun(prepared)))
+      )
 
     return {
       dispatch: (event) =>
-        Effect.flatMap(prepare(event), (prepared) =>
-          Effect.onInterrupt(run(prepared), () => logUnbegun(prepared))),
+        Effect.flatMap(prepare(event), (prepared) => run(prepared, Effect.suspend(() => logUnbegun(prepared)))),
       dispatchInBackground,
       handler: (event) =>
         Effect.flatMap(toEvent(event), (event) => dispatchInBackground(event)).pipe(

@@ -4,12 +4,11 @@
  */
 import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
-import * as FiberRef from "effect/FiberRef"
+import type * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
@@ -109,6 +108,7 @@ export const make = (hooks: Options = {}): Effect.Effect<WebhookSender["Type"], 
           const startedAt = FiberClock.monotonic(fiber)
           const signatures: Array<string> = []
           let attempts = 0
+          Metrics.changeInFlight(fiber, 1)
           let delivered: Pick<Client.Head, "headers" | "status"> | undefined
           const within = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
             Surroundings.within(effect, message.correlationId, options)
@@ -133,10 +133,8 @@ export const make = (hooks: Options = {}): Effect.Effect<WebhookSender["Type"], 
               onAttempt: (result) =>
                 Effect.suspend(() => {
                   const report = attempted(message, endpoint, result, clock.unsafeCurrentTimeMillis())
-                  return Effect.zipRight(
-                    Metrics.attempt(report.outcome, report.class ?? "none", report.duration),
-                    shielded("onAttempt", report, within, hooks.onAttempt)
-                  )
+                  Metrics.attempt(fiber, report.outcome, report.class ?? "none", report.duration)
+                  return shielded("onAttempt", report, within, hooks.onAttempt)
                 })
             }
           )
@@ -146,10 +144,17 @@ export const make = (hooks: Options = {}): Effect.Effect<WebhookSender["Type"], 
               ...reportOf(message, endpoint, classify(exit, now), exit, attempts, signatures),
               duration: FiberClock.monotonic(fiber) - startedAt
             }
-            return log(report, within, options.single !== undefined).pipe(
-              Effect.zipRight(shielded("onDelivery", report, within, hooks.onDelivery)),
-              Effect.as(report)
-            )
+            Metrics.changeInFlight(fiber, -1)
+            const single = options.single !== undefined || Option.isSome(fiber.getFiberRef(currentSingle))
+            const told = log(fiber, report, within, single)
+            const result = Effect.succeed(report)
+            // Mostly there is nobody to tell.
+            return told === Effect.void && hooks.onDelivery === undefined
+              ? result
+              : told.pipe(
+                Effect.zipRight(shielded("onDelivery", report, within, hooks.onDelivery)),
+                Effect.zipRight(result)
+              )
           }
           return Effect.matchCauseEffect(restore(call), {
             onFailure: (cause) => ended(delivered === undefined ? Exit.failCause(cause) : Exit.succeed(delivered)),
@@ -272,7 +277,12 @@ const shielded = <A>(
     Effect.asVoid
   )
 
-const log = (report: DeliveryReport, within: Within, single: boolean): Effect.Effect<void> => {
+const log = (
+  fiber: Fiber.RuntimeFiber<unknown, unknown>,
+  report: DeliveryReport,
+  within: Within,
+  single: boolean
+): Effect.Effect<void> => {
   const annotations = () => ({
     messageId: report.messageId,
     eventType: report.eventType,
@@ -283,17 +293,13 @@ const log = (report: DeliveryReport, within: Within, single: boolean): Effect.Ef
     ...(report.status === undefined ? {} : { status: report.status })
   })
   return report.outcome === "delivered"
-    ? logLine(LogLevel.Info, "webhook_sent", annotations, within)
-    : Effect.flatMap(
-      FiberRef.get(currentSingle),
-      (around) =>
-        logLine(single || Option.isSome(around) ? LogLevel.Warning : LogLevel.Error, "webhook_failed", () => ({
-          ...annotations(),
-          outcome: report.outcome,
-          ...(report.class === undefined ? {} : { class: report.class }),
-          ...(report.error === undefined ? {} : { error: report.error.message })
-        }), within)
-    )
+    ? logLine(fiber, LogLevel.Info, "webhook_sent", annotations, within)
+    : logLine(fiber, single ? LogLevel.Warning : LogLevel.Error, "webhook_failed", () => ({
+      ...annotations(),
+      outcome: report.outcome,
+      ...(report.class === undefined ? {} : { class: report.class }),
+      ...(report.error === undefined ? {} : { error: report.error.message })
+    }), within)
 }
 
 /** The request of one attempt: run anew for each, so that time and signatures are its own. */
@@ -302,14 +308,15 @@ const signedRequest = (
   endpoint: Endpoint,
   ready: (request: HttpClientRequest.HttpClientRequest) => void
 ): Effect.Effect<HttpClientRequest.HttpClientRequest, Unsendable> =>
-  Effect.flatMap(Clock.currentTimeMillis, (now) =>
-    Either.match(attemptRequest(message, endpoint, now), {
+  Effect.withFiberRuntime((fiber) =>
+    Either.match(attemptRequest(message, endpoint, FiberClock.of(fiber).unsafeCurrentTimeMillis()), {
       onLeft: (problem) => Effect.fail(new Unsendable({ endpointId: endpoint.id, problem })),
       onRight: (request) => {
         ready(request)
         return Effect.succeed(request)
       }
-    }))
+    })
+  )
 
 const classify = (
   exit: Exit.Exit<Pick<Client.Head, "headers" | "status">, unknown>,

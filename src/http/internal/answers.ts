@@ -5,9 +5,7 @@ import type * as Headers from "@effect/platform/Headers"
 import * as HttpClientError from "@effect/platform/HttpClientError"
 import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
-import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type * as Circuit from "../Circuit.js"
@@ -33,16 +31,16 @@ export const isPassing = (status: number): boolean => passingStatuses.has(status
 
 export const isOk = (answer: { readonly status: number }): boolean => answer.status >= 200 && answer.status < 300
 
-/** What an answer means for the retry loop; `undefined`: it is final. */
-export const judgeAnswer = (answer: Answer): Effect.Effect<Repeatable | undefined> =>
+/** What an answer means for the retry loop at `now` (milliseconds since the epoch); `undefined`: it is final. */
+export const judgeAnswer = (answer: Answer, now: number): Repeatable | undefined =>
   isPassing(answer.status)
-    ? Effect.map(Clock.currentTimeMillis, (now) => ({
+    ? {
       retryable: isRepeatable(answer.request),
       refused: false,
       atOnce: false,
       retryAfter: RetryAfter.parse(answer.headers["retry-after"], now)
-    }))
-    : Effect.succeed(undefined)
+    }
+    : undefined
 
 /** What a failed attempt means for the retry loop; `request` is the last one that was made, if any. */
 export const judgeFailure = (

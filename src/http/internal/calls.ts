@@ -11,7 +11,6 @@ import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import { identity } from "effect/Function"
 import * as Option from "effect/Option"
-import * as Ref from "effect/Ref"
 import * as CorrelationId from "../../CorrelationId.js"
 import { defaults } from "../../Defaults.js"
 import * as DurationText from "../../DurationText.js"
@@ -25,9 +24,8 @@ import * as Answers from "./answers.js"
 import { BoundedKeys } from "./BoundedKeys.js"
 import { currentAttempt } from "./currentAttempt.js"
 import * as Deadlines from "./deadlines.js"
-import { apart, type Call, currentKey, currentSingle, deadlineExceeded, exchange, numberOf } from "./exchange.js"
+import { apartOf, type Call, currentKey, currentSingle, deadlineExceeded, exchange, numberOf } from "./exchange.js"
 import type { ExecuteHeadOptions, Head, Options } from "./model.js"
-import { monotonicNow } from "./monotonic.js"
 import * as Retrying from "./retrying.js"
 import * as Slots from "./slots.js"
 import * as Transport from "./transport.js"
@@ -62,7 +60,7 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
   }
   const maxKeys = options.maxKeys ?? defaults.maxKeys
   const budget = RetryBudget.settings(options.budget)
-  const budgets = new BoundedKeys(maxKeys, () => Ref.unsafeMake(RetryBudget.initial(budget)))
+  const budgets = new BoundedKeys(maxKeys, () => ({ budget: RetryBudget.initial(budget) }))
   const slots = Slots.make({
     concurrency: options.concurrency ?? defaults.concurrency,
     keyConcurrency: options.keyConcurrency ?? defaults.keyConcurrency,
@@ -81,10 +79,8 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
         : Option.getOrElse(fiber.getFiberRef(RetryPolicy.currentRetryPolicy), () => ownPolicy)
       const key = settings.key ?? Option.getOrUndefined(fiber.getFiberRef(currentKey)) ??
         (settings.url === undefined ? undefined : Errors.originOf(settings.url))
-      const correlated = settings.correlationId === undefined
-        ? CorrelationId.currentOrGenerate
-        : CorrelationId.accept(settings.correlationId)
-      return Effect.flatMap(correlated, (correlationId) => {
+      const given = settings.correlationId
+      const start = (correlationId: string) => {
         const now = FiberClock.monotonic(fiber)
         const within = settings.within ?? identity
         const call: Call = {
@@ -116,13 +112,15 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
           R
         >(policy, call.deadlineAt, {
           attempt: () => attempt(call, key, request, settings),
-          judgeAnswer: Answers.judgeAnswer,
+          judgeAnswer: (answer) => Answers.judgeAnswer(answer, FiberClock.of(fiber).unsafeCurrentTimeMillis()),
           judgeFailure: (error) => Answers.judgeFailure(error, call.request),
           grant: (last) => grant(call, last),
           onRetry: (_, delay, last) => logRetry(call, delay, last),
           within
         })
-      })
+      }
+      if (given === undefined) return Effect.flatMap(CorrelationId.currentOrGenerate, start)
+      return CorrelationId.isValid(given) ? start(given) : Effect.flatMap(CorrelationId.generate, start)
     })
 
   const attempt = <E, R>(
@@ -130,20 +128,19 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
     key: string | undefined,
     request: Effect.Effect<HttpClientRequest.HttpClientRequest, E, R>,
     { concurrency, onAttempt }: Partial<ExecuteHeadOptions>
-  ): Effect.Effect<Answers.Answer, E | Errors.ResilientHttpClientError, R> =>
-    Effect.suspend(() => {
-      call.answer = undefined
-      call.request = undefined
-      const after = onAttempt === undefined ? undefined : telling<E>(call, call.attempts, onAttempt)
-      // Where the key is known, the request is made (and signed) only once its slot is free.
-      return key !== undefined
-        ? guard(call, key, concurrency, exchange(exchanges, call, request), after)
-        : Effect.flatMap(
-          Effect.locally(withinDeadline(call, request), currentAttempt, numberOf(call)),
-          (made) =>
-            guard(call, Errors.originOf(made.url), concurrency, exchange(exchanges, call, Effect.succeed(made)), after)
-        )
-    })
+  ): Effect.Effect<Answers.Answer, E | Errors.ResilientHttpClientError, R> => {
+    call.answer = undefined
+    call.request = undefined
+    const after = onAttempt === undefined ? undefined : telling<E>(call, call.attempts, onAttempt)
+    // Where the key is known, the request is made (and signed) only once its slot is free.
+    return key !== undefined
+      ? guard(call, key, concurrency, exchange(exchanges, call, request), after)
+      : Effect.flatMap(
+        Effect.locally(withinDeadline(call, request), currentAttempt, numberOf(call)),
+        (made) =>
+          guard(call, Errors.originOf(made.url), concurrency, exchange(exchanges, call, Effect.succeed(made)), after)
+      )
+  }
 
   /** In a slot, and (unless it is a single attempt) if the breaker admits it. */
   const guard = <E, R>(
@@ -165,7 +162,7 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
     if (call.single) return inSlot(effect)
     const protectedInSlot = inSlot(breakers.protect(
       key,
-      call.attempts === 0 ? Effect.zipRight(spend(key), effect) : effect,
+      call.attempts === 0 ? spending(key, effect) : effect,
       (exit) =>
         Answers.judgeExit(
           call.answer === undefined ? exit : Exit.succeed(call.answer),
@@ -178,24 +175,22 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
     )
   }
 
-  /** Counts the first request of a call. */
-  const spend = (key: string): Effect.Effect<void> => {
-    const spent = budgets.get(key)
-    return spent === undefined ? Effect.void : Clock.clockWith((clock) => {
-      const now = Deadlines.monotonic(clock)
-      return Ref.update(spent, (state) => RetryBudget.request(state, now))
+  /** Counts the first request of a call, which the effect makes. */
+  const spending = <A, E, R>(key: string, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.withFiberRuntime((fiber) => {
+      const spent = budgets.get(key)
+      if (spent !== undefined) spent.budget = RetryBudget.request(spent.budget, FiberClock.monotonic(fiber))
+      return effect
     })
-  }
 
   /** Asks for one retry. */
   const grant = (call: Call, last: unknown): Effect.Effect<void, Errors.RetryBudgetExhausted> =>
-    Effect.flatMap(monotonicNow, (now) => {
+    Effect.withFiberRuntime((fiber) => {
       const spent = call.key === undefined ? undefined : budgets.get(call.key)
       if (spent === undefined) return Effect.void
-      return Effect.flatMap(
-        Ref.modify(spent, (state) => RetryBudget.retry(state, now, budget)),
-        (granted) => granted ? Effect.void : Effect.zipRight(Metrics.budgetRefusal, refuse(call, last))
-      )
+      const [granted, after] = RetryBudget.retry(spent.budget, FiberClock.monotonic(fiber), budget)
+      spent.budget = after
+      return granted ? Effect.void : Effect.zipRight(Metrics.budgetRefusal, refuse(call, last))
     })
 
   const refuse = (call: Call, last: unknown): Effect.Effect<never, Errors.RetryBudgetExhausted> =>
@@ -218,13 +213,17 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
           : Effect.fail(Errors.responseError(answer.request, answer, answer.attempts))
       }),
     head: (request, options) =>
-      Effect.map(run(request, undefined, options), ({ attempts, body, complete, headers, status }) => ({
-        status,
-        headers,
-        body,
-        complete,
-        attempts
-      }))
+      Effect.flatMap(
+        run(request, undefined, options),
+        ({ attempts, body, complete, headers, status }) =>
+          Effect.succeed({
+            status,
+            headers,
+            body,
+            complete,
+            attempts
+          })
+      )
   }
 }
 
@@ -247,11 +246,14 @@ const telling = <E>(
 ): Slots.After<Answers.Answer, E | Errors.ResilientHttpClientError> => {
   const tell = (exit: Exit.Exit<Answers.Answer, E | Errors.ResilientHttpClientError>): Effect.Effect<void> =>
     Effect.withFiberRuntime((fiber) =>
-      apart(onAttempt({
-        attempt: call.earlier + call.attempts,
-        duration: FiberClock.monotonic(fiber) - call.startedAt,
-        exit
-      }))
+      apartOf(
+        fiber,
+        onAttempt({
+          attempt: call.earlier + call.attempts,
+          duration: FiberClock.monotonic(fiber) - call.startedAt,
+          exit
+        })
+      )
     )
   return (exit, restore) =>
     call.attempts === before

@@ -18,23 +18,41 @@ export const make = (dispatcher: Undici.Dispatcher, other: Transport): Transport
   if (target === undefined || bytes === undefined || request.urlParams.length > 0 || request.method === "HEAD") {
     return other(request, terms)
   }
-  return Effect.async((resume) => {
-    const exchange = new Exchange(request, terms, resume)
+  let exchange: Exchange | undefined
+  const answered = Effect.async<Reply, Failure>((resume) => {
+    exchange = new Exchange(request, terms, resume)
     exchange.begin(dispatcher, {
       origin: target.origin,
       path: target.path,
       method: request.method,
-      headers: { ...request.headers, ...terms.headers },
+      headers: flat(request.headers, terms.headers),
       body: bytes,
       // Time is ours to keep.
       headersTimeout: 0,
       bodyTimeout: 0
     })
-    return Effect.sync(() => exchange.giveUp())
+  })
+  // An `async` with a finalizer of its own takes nine more steps of the fiber.
+  return Effect.matchCauseEffect(Effect.interruptible(answered), {
+    onFailure: (cause) => {
+      exchange?.giveUp()
+      return Effect.failCause(cause)
+    },
+    onSuccess: Effect.succeed
   })
 }
 
 // --- internal
+
+/** Names and values by turns, which is how undici takes them in the shortest time (a spread of two such objects took 10 µs). */
+const flat = (headers: Fields, added: Fields): Array<string> => {
+  const fields: Array<string> = []
+  for (const name of Object.keys(headers)) if (!(name in added)) fields.push(name, headers[name]!)
+  for (const name of Object.keys(added)) fields.push(name, added[name]!)
+  return fields
+}
+
+type Fields = Readonly<Record<string, string>>
 
 type Failure = Ended | HttpClientError.HttpClientError
 
@@ -131,11 +149,12 @@ class Exchange extends Abandonable implements Undici.Dispatcher.DispatchHandler 
   private settle(complete: boolean): void {
     if (this.isOver) return
     this.end()
+    const { headers, status } = this.head!
     const body = this.sink!.body(complete)
     if (!complete) this.abandon()
     this.resume(
       this.isAnswer() || body.complete
-        ? Effect.succeed({ ...this.head!, ...body })
+        ? Effect.succeed({ status, headers, bytes: body.bytes, complete: body.complete })
         : Effect.fail("TooLarge")
     )
   }

@@ -6,6 +6,7 @@ import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
 import * as FiberRef from "effect/FiberRef"
 import { globalValue } from "effect/GlobalValue"
 import * as Option from "effect/Option"
@@ -36,11 +37,16 @@ export const currentSingle: FiberRef.FiberRef<Option.Option<number>> = globalVal
 
 /** Runs what a caller hands in for a call: calls that it makes itself go by neither the key nor the single attempt of this one. */
 export const apart = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.withFiberRuntime((fiber) =>
-    Option.isNone(fiber.getFiberRef(currentKey)) && Option.isNone(fiber.getFiberRef(currentSingle))
-      ? effect
-      : Effect.locally(Effect.locally(effect, currentKey, Option.none()), currentSingle, Option.none())
-  )
+  Effect.withFiberRuntime((fiber) => apartOf(fiber, effect))
+
+/** The same in a fiber that is at hand. */
+export const apartOf = <A, E, R>(
+  fiber: Fiber.RuntimeFiber<unknown, unknown>,
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
+  Option.isNone(fiber.getFiberRef(currentKey)) && Option.isNone(fiber.getFiberRef(currentSingle))
+    ? effect
+    : Effect.locally(Effect.locally(effect, currentKey, Option.none()), currentSingle, Option.none())
 
 /** What is known of a call so far, and what bounds it. */
 export interface Call {
@@ -134,11 +140,11 @@ const answered = <E, R>(
       : deadlineExceeded(call)
   const made = call.prompt
     ? request
-    : Deadlines.within(Effect.locally(apart(request), currentAttempt, numberOf(call)), time, outOfTime)
-  // Time runs out, and an attempt is interrupted, even where the caller can't be.
-  return Effect.interruptible(
-    Effect.flatMap(made, (made) => send(settings, call, made, span, clock, startedAt, time, outOfTime))
-  )
+    // It is interrupted, as time runs out, even where the caller can't be.
+    : Effect.interruptible(
+      Deadlines.within(Effect.locally(apart(request), currentAttempt, numberOf(call)), time, outOfTime)
+    )
+  return Effect.flatMap(made, (made) => send(settings, call, made, span, clock, startedAt, time, outOfTime))
 }
 
 /** Sends a request and waits for the answer. */

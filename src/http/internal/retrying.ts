@@ -28,7 +28,7 @@ export interface Hooks<A, E, E2, R> {
   /** Makes attempt `n` (1, 2, …). */
   readonly attempt: (n: number) => Effect.Effect<A, E, R>
   /** Judges an answer; `undefined`: it is final. */
-  readonly judgeAnswer: (answer: A) => Effect.Effect<Repeatable | undefined>
+  readonly judgeAnswer: (answer: A) => Repeatable | undefined
   /** Judges a failure. */
   readonly judgeFailure: (error: E) => Repeatable
   /** Asks for one retry; fails when it isn't granted. */
@@ -77,14 +77,11 @@ export const run = <A, E, E2, R>(
   const loop = (n: number, state: unknown, wasAtOnce: boolean): Effect.Effect<A, E | E2, R> =>
     Effect.matchEffect(hooks.attempt(n), {
       onFailure: (error) => next(n, state, wasAtOnce, error, hooks.judgeFailure(error), Effect.fail(error)),
-      onSuccess: (answer) =>
-        Effect.flatMap(
-          hooks.judgeAnswer(answer),
-          (failed) =>
-            failed === undefined
-              ? Effect.succeed(answer)
-              : next(n, state, wasAtOnce, answer, failed, Effect.succeed(answer))
-        )
+      onSuccess: (answer) => {
+        const failed = hooks.judgeAnswer(answer)
+        const final = Effect.succeed(answer)
+        return failed === undefined ? final : next(n, state, wasAtOnce, answer, failed, final)
+      }
     })
 
   return loop(1, policy.initial, false)

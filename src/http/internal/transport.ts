@@ -49,7 +49,7 @@ export interface Reply extends Body.Body {
 /** Ends without an answer: its time was over, or the body that must come whole is longer than it may be. */
 export type Ended = "OutOfTime" | "TooLarge"
 
-/** Sends a request and waits for its answer. */
+/** Sends a request and waits for its answer; interruptible, even where its caller isn't. */
 export type Transport = (
   request: HttpClientRequest.HttpClientRequest,
   terms: Terms
@@ -69,7 +69,7 @@ export const isOk = (status: number): boolean => status >= 200 && status < 300
 
 /** The transport of a client that we know nothing of. */
 export const ofClient = (client: HttpClient.HttpClient): Transport => (request, terms) =>
-  Effect.suspend(() => {
+  Effect.interruptible(Effect.suspend(() => {
     const { clock } = terms
     const until = Deadlines.monotonic(clock) + terms.time
     /** Whose body still waits to be read. */
@@ -99,7 +99,7 @@ export const ofClient = (client: HttpClient.HttpClient): Transport => (request, 
       }),
       Effect.ensuring(Effect.suspend(() => unread === undefined ? Effect.void : Body.discard(unread)))
     )
-  })
+  }))
 
 // --- internal
 
