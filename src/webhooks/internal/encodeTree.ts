@@ -6,7 +6,7 @@ import * as Either from "effect/Either"
 import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 
-/** A value that JSON holds. Objects have no prototype, so that a key `__proto__` is a key like any other. */
+/** A value that JSON holds. An object with a key `__proto__` has no prototype, so that it is a key like any other. */
 export type Json = null | boolean | number | string | ReadonlyArray<Json> | { readonly [key: string]: Json }
 
 /** Why a value has no JSON tree. */
@@ -117,13 +117,16 @@ export const copy = (value: unknown, root: string, maxBytes: number): Either.Eit
 
   const visitRecord = (value: object): Json | undefined => {
     const keys = Object.keys(value)
-    const kind = Object.prototype.toString.call(value).slice(8, -1)
+    const kind = Object.getPrototypeOf(value) === Object.prototype
+      ? "Object"
+      : Object.prototype.toString.call(value).slice(8, -1)
     if (lossy.has(kind) || ArrayBuffer.isView(value) || (kind !== "Object" && keys.length === 0)) {
       return refuse(
         `${/^[AEIO]/.test(kind) ? "an" : "a"} ${kind}; ${lossy.get(kind) ?? "make it an array, an object or a string"}`
       )
     }
-    const tree: Record<string, Json> = Object.create(null)
+    // One without a prototype takes twice as long.
+    const tree: Record<string, Json> = keys.includes("__proto__") ? Object.create(null) : {}
     let members = 0
     for (const key of keys) {
       path.push(key)
