@@ -13,6 +13,7 @@ import {
   timingSafeEqual,
   verify as verifyAsymmetric
 } from "node:crypto"
+import { hmac } from "./internal/hmac.js"
 import { decodeBase64, type HmacKey, type SigningKey, type VerifyingKey } from "./WebhookSecret.js"
 
 export {
@@ -59,13 +60,14 @@ export const sign = (options: {
   const headers: Record<string, string> = { "webhook-id": id, "webhook-timestamp": String(timestamp) }
   if (keys.length === 0) return Either.right(headers)
   const head = `${id}.${timestamp}.`
+  const bytes = typeof body === "string" ? Buffer.from(body) : body
   headers["webhook-signature"] = keys.map((key) =>
     key._tag === "Hmac"
-      ? `v1,${hmac(key.key, head, body).toString("base64")}`
-      : `v1a,${signAsymmetric(null, concat(head, body), key.privateKey).toString("base64")}`
+      ? `v1,${hmac(key.key, head, bytes, "base64")}`
+      : `v1a,${signAsymmetric(null, concat(head, bytes), key.privateKey).toString("base64")}`
   ).join(" ")
   const symmetric = keys.find((key): key is HmacKey => key._tag === "Hmac")
-  if (symmetric !== undefined) headers["x-webhook-signature"] = hmac(symmetric.textKey, "", body).toString("hex")
+  if (symmetric !== undefined) headers["x-webhook-signature"] = hmac(symmetric.textKey, "", bytes, "hex")
   return Either.right(headers)
 }
 
@@ -128,7 +130,7 @@ export const verifyBody = (options: {
   const given = Buffer.from(value, "hex")
   let match = false
   for (const key of options.keys) {
-    if (key._tag === "Hmac" && timingSafeEqual(hmac(key.textKey, "", options.body), given)) match = true
+    if (key._tag === "Hmac" && timingSafeEqual(macOf(key.textKey, "", options.body), given)) match = true
   }
   return match ? Either.void : failed("no-match")
 }
@@ -237,8 +239,8 @@ const matches = (
       publicKeys.push(key.publicKey)
       continue
     }
-    macs.push(hmac(key.key, head, body))
-    if (key.decodedKey !== undefined) macs.push(hmac(key.decodedKey, head, body))
+    macs.push(macOf(key.key, head, body))
+    if (key.decodedKey !== undefined) macs.push(macOf(key.decodedKey, head, body))
   }
   const content = publicKeys.length === 0 ? undefined : concat(head, body)
   let match = false
@@ -257,7 +259,8 @@ const matches = (
   return match
 }
 
-const hmac = (key: KeyObject, head: string, body: Uint8Array | string): Buffer =>
+/** As bytes, to be compared in constant time. */
+const macOf = (key: KeyObject, head: string, body: Uint8Array | string): Buffer =>
   createHmac("sha256", key).update(head).update(body).digest()
 
 const concat = (head: string, body: Uint8Array | string): Buffer =>
