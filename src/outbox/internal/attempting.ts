@@ -12,46 +12,65 @@ import type { DeliveryReport, WebhookSender } from "../../webhooks/WebhookSender
 import type { Claimed } from "./claiming.js"
 import type { Store } from "./store.js"
 
+export interface Attempted {
+  readonly report: DeliveryReport | undefined
+  /** Milliseconds since the epoch. */
+  readonly startedAt: number
+}
+
 /** The attempt's report, and when it began; without a report it was stopped before. Must run uninterruptibly: an interruption ends the request, not this. */
 export const attempt = (
   store: Store,
   sender: WebhookSender["Type"],
   claimed: Claimed
-): Effect.Effect<{ readonly report: DeliveryReport | undefined; readonly startedAt: number }> =>
-  Effect.gen(function*() {
-    const claimedAt = yield* store.now
-    const wait = Effect.sleep(Duration.millis(Math.max(0, claimed.notBefore - claimedAt)))
-    const waited = claimed.notBefore > claimedAt ? yield* Effect.exit(Effect.interruptible(wait)) : Exit.void
-    const startedAt = yield* store.now
-    // Its time in a paced endpoint's row is over: sent now, it would come too close to the next.
-    const late = claimed.endpoint.rateLimit !== undefined && startedAt > claimed.notBefore + tolerance
-    if (Exit.isFailure(waited) || late) return { report: undefined, startedAt }
-    const report = yield* Spans.around(
-      "DeliveryWorker.attempt",
-      {
-        parent: "root",
-        // The event may have been stored days ago: its trace is over, and this one tells where it came from.
-        links: linksTo(claimed.traceParent),
-        attributes: {
-          messageId: claimed.messageId,
-          deliveryId: claimed.id,
-          endpointId: claimed.endpoint.id,
-          eventType: claimed.eventType,
-          attempt: claimed.attempts + 1
-        }
-      },
-      (parent) =>
-        sender.send(toMessage(claimed), toEndpoint(claimed), {
-          parent,
-          single: claimed.attempts + 1,
-          // The sender tells of its own `attempts`, which here is one.
-          annotations: { deliveryId: `dlv_${claimed.id}`, attemptsBefore: claimed.attempts }
-        })
-    )
-    return { report, startedAt }
-  })
+): Effect.Effect<Attempted> =>
+  Effect.flatMap(
+    claimed.endpoint.rateLimit === undefined ? inTime : paced(store, claimed),
+    (isInTime) =>
+      Effect.flatMap(store.now, (startedAt) =>
+        // Its time in a paced endpoint's row is over: sent now, it would come too close to the next.
+        !isInTime || (claimed.endpoint.rateLimit !== undefined && startedAt > claimed.notBefore + tolerance)
+          ? Effect.succeed<Attempted>({ report: undefined, startedAt })
+          : Effect.flatMap(send(sender, claimed), (report) => Effect.succeed<Attempted>({ report, startedAt })))
+  )
 
 // --- internal
+
+const inTime = Effect.succeed(true)
+
+/** Waits until it may go; false: stopped before. */
+const paced = (store: Store, claimed: Claimed): Effect.Effect<boolean> =>
+  Effect.flatMap(store.now, (now) =>
+    now >= claimed.notBefore
+      ? inTime
+      : Effect.map(
+        Effect.exit(Effect.interruptible(Effect.sleep(Duration.millis(claimed.notBefore - now)))),
+        Exit.isSuccess
+      ))
+
+const send = (sender: WebhookSender["Type"], claimed: Claimed): Effect.Effect<DeliveryReport> =>
+  Spans.around(
+    "DeliveryWorker.attempt",
+    {
+      parent: "root",
+      // The event may have been stored days ago: its trace is over, and this one tells where it came from.
+      links: linksTo(claimed.traceParent),
+      attributes: {
+        messageId: claimed.messageId,
+        deliveryId: claimed.id,
+        endpointId: claimed.endpoint.id,
+        eventType: claimed.eventType,
+        attempt: claimed.attempts + 1
+      }
+    },
+    (parent) =>
+      sender.send(toMessage(claimed), toEndpoint(claimed), {
+        parent,
+        single: claimed.attempts + 1,
+        // The sender tells of its own `attempts`, which here is one.
+        annotations: { deliveryId: `dlv_${claimed.id}`, attemptsBefore: claimed.attempts }
+      })
+  )
 
 /** Milliseconds; less than what `Planning.grant` puts between the requests of one second beyond what was asked for. */
 const tolerance = 50

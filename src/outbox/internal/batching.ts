@@ -4,15 +4,16 @@
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { turn } from "../../http/internal/turn.js"
 
-/** Hands in an item and waits for what became of it. Interrupting the wait doesn't take it back. */
-export type Submit<Item, Result, E> = (item: Item) => Effect.Effect<Result, E>
-
 export interface Batching<Item, Result, E> {
-  readonly submit: Submit<Item, Result, E>
+  /** Hands in an item and waits for what became of it. Interrupting the wait doesn't take it back. */
+  readonly submit: (item: Item) => Effect.Effect<Result, E>
+  /** Hands in an item and goes on; `ended` is run when it has come to its end, and must not fail. */
+  readonly add: (item: Item, ended: (exit: Exit.Exit<Result, E>) => Effect.Effect<unknown>) => Effect.Effect<void>
   /** Items that wait for their batch to begin. */
   readonly waiting: () => number
 }
@@ -36,15 +37,18 @@ export const make = <Item, Result, E>(
         onFailure: (cause) =>
           batch.length > 1 && Option.exists(Cause.failureOption(cause), divide)
             ? Effect.forEach(batch, (one) => runAll([one]), { discard: true })
-            : Effect.forEach(batch, ({ done }) => Deferred.failCause(done, cause), { discard: true }),
+            : Effect.forEach(batch, ({ ended }) => ended(Exit.failCause(cause)), { discard: true }),
         onSuccess: (results) =>
-          Effect.forEach(batch, ({ done }, index) => Deferred.succeed(done, results[index]!), { discard: true })
+          Effect.forEach(batch, ({ ended }, index) => ended(Exit.succeed(results[index]!)), { discard: true })
       })
 
-    // A turn of the event loop before each batch: what is ready joins it, and where the database answers without a turn of its own
-    // (SQLite), sockets and timers get theirs.
+    // Turns of the event loop before each batch, for as long as each of them brings more: a commit for twice as many makes a third more deliveries a second, and
+    // where the database answers without a turn of its own (SQLite), sockets and timers get theirs.
+    const gather = (seen: number): Effect.Effect<void> =>
+      Effect.flatMap(turn, () => queue.length === seen || queue.length >= max ? Effect.void : gather(queue.length))
+
     const flush: Effect.Effect<void> = Effect.zipRight(
-      turn,
+      Effect.suspend(() => gather(0)),
       Effect.suspend(() => {
         const batch = queue.splice(0, max)
         if (batch.length > 0) return Effect.zipRight(runAll(batch), flush)
@@ -53,22 +57,31 @@ export const make = <Item, Result, E>(
       })
     )
 
-    const submit: Submit<Item, Result, E> = (item) =>
+    const add: Batching<Item, Result, E>["add"] = (item, ended) =>
+      Effect.suspend(() => {
+        queue.push({ item, ended })
+        if (running) return Effect.void
+        running = true
+        return Effect.uninterruptible(Effect.asVoid(Effect.forkIn(flush, scope)))
+      })
+
+    const submit: Batching<Item, Result, E>["submit"] = (item) =>
       Effect.uninterruptibleMask((restore) =>
-        Effect.flatMap(Deferred.make<Result, E>(), (done) => {
-          queue.push({ item, done })
-          const begun = running ? Effect.void : Effect.asVoid(Effect.forkIn(flush, scope))
-          running = true
-          return Effect.zipRight(begun, restore(Deferred.await(done)))
-        })
+        Effect.flatMap(Deferred.make<Result, E>(), (done) =>
+          Effect.zipRight(add(item, (exit) => Deferred.done(done, exit)), restore(Deferred.await(done))))
       )
 
-    return { submit, waiting: () => queue.length }
+    return {
+      add,
+      submit,
+      waiting: () =>
+        queue.length
+    }
   })
 
 // --- internal
 
 interface Pending<Item, Result, E> {
   readonly item: Item
-  readonly done: Deferred.Deferred<Result, E>
+  readonly ended: (exit: Exit.Exit<Result, E>) => Effect.Effect<unknown>
 }

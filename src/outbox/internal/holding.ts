@@ -11,6 +11,7 @@ import * as Metric from "effect/Metric"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
+import * as FiberClock from "../../FiberClock.js"
 import { monotonicNow } from "../../http/internal/monotonic.js"
 import { turn } from "../../http/internal/turn.js"
 import * as Metrics from "../../Metrics.js"
@@ -153,7 +154,10 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
 
     /** What can't be written keeps its lease until that ends, and is then somebody's to try again. */
     const submit = (ended: Pending): Effect.Effect<void> =>
-      Effect.catchAll(settling.submit(ended), () => Effect.zipRight(lost([ended]), drop([ended])))
+      settling.add(
+        ended,
+        (exit) => Exit.isSuccess(exit) ? Effect.void : Effect.zipRight(lost([ended]), drop([ended]))
+      )
 
     const run = (claimed: Claimed): Effect.Effect<void> =>
       Effect.catchAllCause(attempt(claimed), (cause) =>
@@ -161,17 +165,16 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
         Effect.zipRight(Effect.logError("webhook_worker_fault", cause), drop([{ claimed }])))
 
     const attempt = (claimed: Claimed): Effect.Effect<void> =>
-      Effect.uninterruptible(Effect.gen(function*() {
-        const { report, startedAt } = yield* Attempting.attempt(store, sender, claimed)
-        yield* submit({
-          claimed,
-          report,
-          crashed: false,
-          startedAt,
-          chance: yield* Random.next,
-          endedAt: yield* monotonicNow
-        })
-      }))
+      Effect.uninterruptible(
+        Effect.flatMap(Attempting.attempt(store, sender, claimed), ({ report, startedAt }) =>
+          Effect.withFiberRuntime((fiber) => {
+            const endedAt = FiberClock.monotonic(fiber)
+            const end = (chance: number) =>
+              submit({ claimed, report, crashed: false, startedAt, chance, endedAt })
+            // What is delivered has no next time.
+            return report?.outcome === "delivered" ? end(0) : Effect.flatMap(Random.next, end)
+          }))
+      )
 
     const begin = (claimed: ReadonlyArray<Claimed>): Effect.Effect<void> =>
       Effect.gen(function*() {

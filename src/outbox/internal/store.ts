@@ -15,6 +15,7 @@ import * as FiberRef from "effect/FiberRef"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
+import * as FiberClock from "../../FiberClock.js"
 import { monotonicNow } from "../../http/internal/monotonic.js"
 import { OutboxUnavailable } from "../OutboxError.js"
 import { isSqlError, toUnavailable } from "./driverErrors.js"
@@ -327,7 +328,7 @@ const makeTime = (
       : Effect.zipWith(Clock.currentTimeMillis, monotonicNow, (wall, monotonic) => wall - monotonic)
     let offset = yield* measure
     return {
-      now: Effect.map(monotonicNow, (monotonic) => Math.floor(monotonic + offset)),
+      now: Effect.withFiberRuntime((fiber) => Effect.succeed(Math.floor(FiberClock.monotonic(fiber) + offset))),
       resync: ofDatabase
         ? Effect.map(measure, (measured) => {
           offset += Math.max(-maxDrift, Math.min(maxDrift, measured - offset))
@@ -346,12 +347,14 @@ const rowsOf = (
   columns: Readonly<Record<string, ColumnType>>
 ): Fragment => {
   const names = Object.keys(columns)
-  const json = JSON.stringify(items)
-  return dialect === "pg"
-    ? sql`jsonb_to_recordset(${json}::text::jsonb) AS v(${
+  if (dialect === "pg") {
+    return sql`jsonb_to_recordset(${JSON.stringify(items)}::text::jsonb) AS v(${
       sql.literal(names.map((name) => `${name} ${columns[name]}`).join(", "))
     })`
-    : sql`(SELECT ${
-      sql.literal(names.map((name) => `json_extract(value, '$.${name}') AS ${name}`).join(", "))
-    } FROM json_each(${json})) AS v`
+  }
+  // By place: a look-up by name, which SQLite makes anew for each column, takes 10 µs more for a row of thirteen.
+  const rows = items.map((item) => names.map((name): unknown => Reflect.get(item, name)))
+  return sql`(SELECT ${
+    sql.literal(names.map((name, index) => `json_extract(value, '$[${index}]') AS ${name}`).join(", "))
+  } FROM json_each(${JSON.stringify(rows)})) AS v`
 }
