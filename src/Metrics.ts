@@ -79,9 +79,16 @@ export const enqueues = Metric.counter("webhook_enqueued_events_total", {
   incremental: true
 })
 
-/** Counts one event. */
-export const enqueued = (result: "duplicate" | "stored" | "unrouted"): Effect.Effect<void> =>
-  Metric.update(Metric.tagged(enqueues, "result", result), 1)
+/** Counts events, and the deliveries that have become pending with them. */
+export const enqueued = (
+  counts: Readonly<Record<"duplicate" | "stored" | "unrouted", number>>,
+  pending: number
+): Effect.Effect<void> =>
+  Effect.zipRight(
+    Effect.forEach(Object.entries(counts), ([result, count]) =>
+      count === 0 ? Effect.void : Metric.update(Metric.tagged(enqueues, "result", result), count), { discard: true }),
+    deliveriesEntered("pending", pending)
+  )
 
 /** Deliveries of the outbox that came into a state by this process, by `state`. */
 export const deliveries = Metric.counter("webhook_deliveries_total", {

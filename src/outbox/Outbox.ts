@@ -79,37 +79,43 @@ export const make = (
     const store = yield* OutboxSchema
     const endpoints = yield* Endpoints
 
-    const prepare = (keyed: Keyed): Effect.Effect<Enqueueing.Prepared, EnqueueError> =>
-      Effect.gen(function*() {
-        const { event, idempotencyKey } = keyed
-        if (idempotencyKey !== undefined && !/^[!-~]{1,255}$/.test(idempotencyKey)) {
-          return yield* new InvalidIdempotencyKey()
-        }
-        // PostgreSQL can't hold these as text, and what one back end takes the other must take.
-        if (/[\0\p{Cs}]/u.test(event.aggregateId ?? "")) {
-          return yield* new InvalidEvent({
+    const prepare = (
+      { event, idempotencyKey }: Keyed,
+      arrival: Arrival
+    ): Effect.Effect<Enqueueing.Prepared, EnqueueError> => {
+      if (idempotencyKey !== undefined && !/^[!-~]{1,255}$/.test(idempotencyKey)) {
+        return Effect.fail(new InvalidIdempotencyKey())
+      }
+      // PostgreSQL can't hold these as text, and what one back end takes the other must take.
+      if (/[\0\p{Cs}]/u.test(event.aggregateId ?? "")) {
+        return Effect.fail(
+          new InvalidEvent({
             path: "aggregate_id",
             problem: "contains NUL or half a character, which a database can't keep"
           })
-        }
-        const wanting = yield* endpoints.matching(event)
+        )
+      }
+      return Effect.flatMap(endpoints.matching(event), (wanting) => {
         // An event that nobody wants is kept, too: it may come a second time.
         const formats = wanting.length === 0 ? ["event" as const] : wanting.map((endpoint) => endpoint.format)
-        const message = yield* Message.toMessage(event, formats, {
+        const message = Message.toMessage(event, formats, {
           maxBytes: options.maxPayloadBytes,
           source: options.source
         })
-        const digest = idempotencyKey === undefined && event.id === undefined ? "" : yield* Message.digest(event)
-        const span = yield* Effect.option(Effect.currentSpan)
-        return {
-          message,
-          wanting,
-          idempotencyKey,
-          digest,
-          traceParent: Option.getOrUndefined(Option.filterMap(span, traceParentOf)),
-          createdAt: yield* store.now
-        }
+        return Effect.flatMap(message, (message) =>
+          Effect.flatMap(
+            idempotencyKey === undefined && event.id === undefined ? noDigest : Message.digest(event),
+            (digest) => Effect.succeed({ message, wanting, idempotencyKey, digest, ...arrival })
+          ))
       })
+    }
+
+    /** What is the same for all events that are handed in together. */
+    const arrival: Effect.Effect<Arrival> = Effect.flatMap(store.now, (createdAt) =>
+      Effect.map(Effect.option(Effect.currentSpan), (span) => ({
+        createdAt,
+        traceParent: Option.getOrUndefined(Option.filterMap(span, traceParentOf))
+      })))
 
     const storeAll = <A, E>(
       items: ReadonlyArray<Enqueueing.Prepared>,
@@ -126,7 +132,8 @@ export const make = (
           inside ? once : Effect.zipLeft(
             Effect.retry(once, {
               // Where the answer to a COMMIT was lost, the second run finds what the first has stored, and tells it as its own.
-              while: (error) => isUnavailable(error) && error.reason === "unreachable",
+              while: (error) =>
+                isUnavailable(error) && error.reason === "unreachable",
               schedule: reconnecting
             }),
             // Once more: who was woken before the commit has seen nothing.
@@ -135,7 +142,8 @@ export const make = (
       }) as Effect.Effect<A, E | OutboxUnavailable>
 
     const batching = yield* Batching.make(
-      (items: ReadonlyArray<Enqueueing.Prepared>) => storeAll(items, Effect.succeed),
+      (items: ReadonlyArray<Enqueueing.Prepared>) =>
+        storeAll(items, Effect.succeed),
       maxBatch,
       // Something about one of them, a trigger of the host's say.
       ({ reason }: OutboxUnavailable) => reason === "constraint" || reason === "other"
@@ -149,12 +157,17 @@ export const make = (
       )
 
     const enqueue = (keyed: Keyed): Effect.Effect<Enqueued, EnqueueError> =>
-      Effect.flatMap(prepare(keyed), (item) =>
-        Effect.flatMap(store.inTransaction, (inside) =>
-          Effect.flatMap(
-            inside ? storeAll([item], ([result]) => Effect.succeed(result!)) : submit(item),
-            (result) => finish(item, result)
-          )))
+      Effect.flatMap(
+        Effect.flatMap(arrival, (arrival) => prepare(keyed, arrival)),
+        (item) =>
+          Effect.flatMap(store.inTransaction, (inside) =>
+            Effect.flatMap(
+              inside
+                ? storeAll([item], ([result]) => Effect.succeed(result!))
+                : submit(item),
+              (result) => Effect.flatMap(finish([item], [result], false), ([enqueued]) => Effect.succeed(enqueued!))
+            ))
+      )
 
     return {
       enqueue: (event, keys) => traced(1, enqueue({ event, idempotencyKey: keys?.idempotencyKey })),
@@ -164,9 +177,10 @@ export const make = (
           if (keyed.length === 0) return Effect.succeed([])
           return traced(
             keyed.length,
-            Effect.flatMap(Effect.forEach(keyed, prepare), (items) =>
-              storeAll(items, (results) =>
-                Effect.forEach(results, (result, index) => finish(items[index]!, result, index))))
+            Effect.flatMap(
+              Effect.flatMap(arrival, (arrival) => Effect.forEach(keyed, (one) => prepare(one, arrival))),
+              (items) => storeAll(items, (results) => finish(items, results, true))
+            )
           )
         })
     }
@@ -206,6 +220,10 @@ export class InvalidIdempotencyKey
 
 // --- internal
 
+type Arrival = Pick<Enqueueing.Prepared, "createdAt" | "traceParent">
+
+const noDigest = Effect.succeed("")
+
 /** Messages that share a commit at most. */
 const maxBatch = 200
 
@@ -216,19 +234,28 @@ const reconnecting = Schedule.intersect(Schedule.exponential("100 millis", 3), S
 
 const isUnavailable = (error: unknown): error is OutboxUnavailable => error instanceof OutboxUnavailable
 
+/** What is told of each, and counted. A conflict tells where it is only `among` several. */
 const finish = (
-  item: Enqueueing.Prepared,
-  result: Enqueueing.Result,
-  index?: number
-): Effect.Effect<Enqueued, IdempotencyConflict> => {
-  if (result._tag === "Conflict") {
-    return Effect.fail(new IdempotencyConflict({ messageId: result.messageId, by: result.by, index }))
-  }
-  const enqueued = { messageId: result.messageId, duplicate: result.duplicate, deliveries: result.deliveries }
-  const counted = Metrics.enqueued(result.duplicate ? "duplicate" : item.wanting.length === 0 ? "unrouted" : "stored")
-  const entered = result.duplicate ? Effect.void : Metrics.deliveriesEntered("pending", result.deliveries)
-  return Effect.as(Effect.zipRight(counted, entered), enqueued)
-}
+  items: ReadonlyArray<Enqueueing.Prepared>,
+  results: ReadonlyArray<Enqueueing.Result>,
+  among: boolean
+): Effect.Effect<ReadonlyArray<Enqueued>, IdempotencyConflict> =>
+  Effect.suspend(() => {
+    const counts = { duplicate: 0, unrouted: 0, stored: 0, pending: 0 }
+    const enqueued: Array<Enqueued> = []
+    for (const [index, result] of results.entries()) {
+      if (result._tag === "Conflict") {
+        const where = among ? index : undefined
+        return Effect.fail(new IdempotencyConflict({ messageId: result.messageId, by: result.by, index: where }))
+      }
+      const { deliveries, duplicate, messageId } = result
+      enqueued.push({ messageId, duplicate, deliveries })
+      counts[duplicate ? "duplicate" : items[index]!.wanting.length === 0 ? "unrouted" : "stored"]++
+      if (!duplicate) counts.pending += deliveries
+    }
+    const { duplicate, pending, stored, unrouted } = counts
+    return Effect.as(Metrics.enqueued({ duplicate, stored, unrouted }, pending), enqueued)
+  })
 
 const traced = <A, E>(events: number, effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
   Effect.withSpan(effect, "Outbox.enqueue", { captureStackTrace: false, attributes: { events } })

@@ -55,6 +55,36 @@ describe("batching", () => {
       expect(yield* Effect.forEach(last, Fiber.join)).toEqual([Exit.succeed("#6")])
     }).pipe(Effect.scoped))
 
+  it.effect("what comes turn after turn of the event loop goes together, up to `max`, until one brings nothing", () =>
+    Effect.gen(function*() {
+      const { batches, open, submit } = yield* gated(4)
+      const come = (item: number) => Effect.zipRight(Effect.fork(submit(item)), turn)
+      const fibers = yield* Effect.forEach([1, 2, 3], come)
+      expect(batches).toEqual([])
+      yield* turn
+      expect(batches).toEqual([[1, 2, 3]])
+      yield* open(0)
+      yield* Effect.forEach([4, 5, 6, 7, 8], come)
+      expect(batches).toEqual([[1, 2, 3], [4, 5, 6, 7]])
+      yield* open(1)
+      yield* open(2)
+      expect(fibers).toHaveLength(3)
+    }).pipe(Effect.scoped))
+
+  it.effect("who doesn't wait is told", () =>
+    Effect.gen(function*() {
+      const told: Array<Exit.Exit<string, string>> = []
+      const { add } = yield* Batching.make<number, string, string>(
+        (items) => items.includes(3) ? Effect.fail("no") : Effect.succeed(items.map((item) => `#${item}`)),
+        2,
+        () => false
+      )
+      for (const item of [1, 2, 3]) yield* add(item, (exit) => Effect.sync(() => told.push(exit)))
+      expect(told).toEqual([])
+      yield* turns
+      expect(told).toEqual([Exit.succeed("#1"), Exit.succeed("#2"), Exit.fail("no")])
+    }).pipe(Effect.scoped))
+
   it.effect("never more than `max` at a time", () =>
     Effect.gen(function*() {
       const { batches, open, submit } = yield* gated(2)

@@ -9,9 +9,11 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { turn } from "../../http/internal/turn.js"
 
+/** Hands in an item and waits for what became of it. Interrupting the wait doesn't take it back. */
+export type Submit<Item, Result, E> = (item: Item) => Effect.Effect<Result, E>
+
 export interface Batching<Item, Result, E> {
-  /** Hands in an item and waits for what became of it. Interrupting the wait doesn't take it back. */
-  readonly submit: (item: Item) => Effect.Effect<Result, E>
+  readonly submit: Submit<Item, Result, E>
   /** Hands in an item and goes on; `ended` is run when it has come to its end, and must not fail. */
   readonly add: (item: Item, ended: (exit: Exit.Exit<Result, E>) => Effect.Effect<unknown>) => Effect.Effect<void>
   /** Items that wait for their batch to begin. */
@@ -65,7 +67,7 @@ export const make = <Item, Result, E>(
         return Effect.uninterruptible(Effect.asVoid(Effect.forkIn(flush, scope)))
       })
 
-    const submit: Batching<Item, Result, E>["submit"] = (item) =>
+    const submit: Submit<Item, Result, E> = (item) =>
       Effect.uninterruptibleMask((restore) =>
         Effect.flatMap(Deferred.make<Result, E>(), (done) =>
           Effect.zipRight(add(item, (exit) => Deferred.done(done, exit)), restore(Deferred.await(done))))
