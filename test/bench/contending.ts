@@ -36,18 +36,21 @@ export interface Options<Setup> {
   readonly counts?: Readonly<Record<string, number>>
 }
 
-/** Samples of all contenders, a row a round, in the order of `names`. The first run of each warms it up and doesn't count. */
+/** Runs of each contender that don't count: a compiler at work is measured by `startup`. */
+const warmUps = 3
+
+/** Samples of all contenders, a row a round, in the order of `names`; the first runs of each warm it up and don't count. */
 export const compare = async <Setup>(options: Options<Setup>): Promise<ReadonlyArray<ReadonlyArray<Sample>>> => {
   const { count, counts = {}, module, names, rounds, setup } = options
   const processes = await Promise.all(names.map((name) => start(module, name, setup)))
   try {
     const samples: Array<ReadonlyArray<Sample>> = []
-    for (let round = 0; round <= rounds; round++) {
+    for (let round = -warmUps; round < rounds; round++) {
       const row: Array<Sample> = []
       for (const [index, process] of processes.entries()) {
         row.push(await ask(process, counts[names[index]!] ?? count))
       }
-      if (round > 0) samples.push(row)
+      if (round >= 0) samples.push(row)
     }
     return samples
   } finally {

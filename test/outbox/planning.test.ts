@@ -97,6 +97,18 @@ describe("a plan", () => {
     expect(plan({ a: { first: now + 1 } })).toMatchObject({ wants: [], short: false })
   })
 
+  it("is complete only where all that is due is asked for", () => {
+    expect(plan({ a: { first: 0 }, b: { first: 0, retry: 0 }, c: { first: now + 1 } }).complete).toBe(true)
+    const lacking: ReadonlyArray<Planning.Plan> = [
+      plan({ a: { first: 0 }, b: { leased: 0 } }),
+      plan({ a: { first: 0 }, b: { first: 0 } }, { heldOf: (id) => id === "b" ? 10 : 0, held: 10 }),
+      plan(many(20, { first: 0 }), { claim: 10 }),
+      plan({ a: { first: 0, retry: 0 } }, { held: 48, heldRetries: 48 }),
+      plan({ a: { first: 0, retry: 0 } }, { held: 9, heldOf: () => 9, turn: 1 })
+    ]
+    expect(lacking.map(({ complete }) => complete)).toEqual(lacking.map(() => false))
+  })
+
   it("keeps slots for first attempts: retries never get them, first attempts do", () => {
     expect(sum(Object.values(wanted(plan(many(10, { retry: 0 })))).map(([, retry]) => retry!))).toBe(48)
     const full = { held: 48, heldRetries: 48 }

@@ -160,6 +160,15 @@ export const claim = (
     )
   }))
 
+/** Whether what was claimed is all that was due of what was wanted: each endpoint gave less than it was asked for, and nothing else limited it. */
+export const isAll = (wants: ReadonlyArray<Want>, claimed: ReadonlyArray<Claimed>): boolean => {
+  const got = new Map<string, number>()
+  for (const { endpoint } of claimed) got.set(endpoint.id, (got.get(endpoint.id) ?? 0) + 1)
+  return wants.every(({ endpoint, first, guarded, retry }) =>
+    !guarded && (got.get(endpoint.id) ?? 0) < (first > 0 && retry > 0 ? Math.min(first, retry) : first + retry)
+  )
+}
+
 /** A delivery on its last try: when this lease lapses, too, it is given up. */
 export const isLastTry = ({ lapses }: Pick<Claimed, "lapses">): boolean => lapses === defaults.worker.lapses - 1
 

@@ -60,7 +60,10 @@ const connect = ({ config }: PgClient, store: Store): Effect.Effect<never, Lost,
       client.on("end", () => resume(Effect.fail("connection lost")))
     })
     const watching = yield* Effect.forkScoped(lost)
-    client.on("notification", () => Runtime.runFork(runtime)(store.signal))
+    // Of what this process has committed itself its workers are told already.
+    client.on("notification", ({ payload }) => {
+      if (payload !== store.own) Runtime.runFork(runtime)(store.signal)
+    })
     yield* ask(() => client.connect(), "not connected")
     yield* ask(() => client.query(`LISTEN ${client.escapeIdentifier(store.channel)}`), "not connected")
     yield* store.signal

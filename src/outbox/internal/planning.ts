@@ -42,6 +42,8 @@ export interface Plan {
   readonly wakeAt: number
   /** Whether something is due that there was no free slot for. */
   readonly short: boolean
+  /** Whether all that is due is asked for: where a claim gives less than it wants, nothing is left. */
+  readonly complete: boolean
 }
 
 /** What is under way, and the limits. */
@@ -101,10 +103,18 @@ export const plan = (candidates: ReadonlyArray<Candidate>, load: Load): Plan => 
     else open.push({ candidate, room, guarded: isGuarded(row, endpoint) })
   }
   const freeForRetries = Math.max(0, Math.min(free, load.concurrency - load.kept - load.heldRetries))
-  if (open.length === 0 || free <= 0) return { wants: [], suspects, wakeAt, short: short || open.length > 0 }
+  if (open.length === 0 || free <= 0) {
+    return { wants: [], suspects, wakeAt, short: short || open.length > 0, complete: false }
+  }
   const wants = shares(rotate(open, load.turn), free, freeForRetries, load)
   // None, although something is due: retries have all the slots that they may have.
-  return { wants, suspects, wakeAt, short: short || wants.length === 0 }
+  const asked = new Map(wants.map((want) => [want.endpoint.id, want]))
+  const complete = !short && suspects.length === 0 && open.every(({ candidate: { due, endpoint } }) => {
+    const want = asked.get(endpoint.id)
+    return want !== undefined && (want.first > 0 || !isDue(due.first, load.now)) &&
+      (want.retry > 0 || !isDue(due.retry, load.now))
+  })
+  return { wants, suspects, wakeAt, short: short || wants.length === 0, complete }
 }
 
 /** What the row of an endpoint allows now. */

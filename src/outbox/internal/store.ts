@@ -17,6 +17,7 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as FiberClock from "../../FiberClock.js"
 import { monotonicNow } from "../../http/internal/monotonic.js"
+import { alphanumeric } from "../../SecureRandom.js"
 import { OutboxUnavailable } from "../OutboxError.js"
 import { isSqlError, toUnavailable } from "./driverErrors.js"
 import * as SqliteFile from "./sqliteFile.js"
@@ -62,8 +63,8 @@ export interface Store {
   /** Whether the caller has a transaction open. */
   readonly inTransaction: Effect.Effect<boolean>
   /**
-   * Says that something is due: to workers of this process at once, to all that listen (PostgreSQL) when the transaction commits. Workers that look at once may
-   * see nothing of it yet: whoever owns the transaction calls `signal` when it has committed.
+   * Says that something is due: to all that listen (PostgreSQL) when the transaction commits, and to workers of this process at once, unless the transaction is one
+   * of ours: those would see nothing of it yet, so whoever has called `transaction` calls `signal` when it has committed.
    */
   readonly wake: Effect.Effect<void, SqlError>
   /** Waits for a `wake` in this process that comes after this effect was made. */
@@ -74,6 +75,8 @@ export interface Store {
   readonly rows: (items: ReadonlyArray<object>, columns: Readonly<Record<string, ColumnType>>) => Fragment
   /** PostgreSQL's channel for `wake`. */
   readonly channel: string
+  /** What a notification says whose workers in this process are told by `signal`. */
+  readonly own: string
 }
 
 export type ColumnType = "bigint" | "double precision" | "integer" | "text"
@@ -97,6 +100,7 @@ export const make = (
     const table = (name: string) => sql.literal(`${prefix}${name}`)
     const time = yield* makeTime(sql, dialect === "pg" && clock === "database")
     const channel = `${prefix}due`
+    const own = yield* alphanumeric(16)
     const joined = joining(sql)
     const owned = yield* owning(sql, dialect)
 
@@ -129,7 +133,12 @@ export const make = (
           inside ? mapErrors(joined(effect)) : owned(effect, limit)),
       signal,
       awaitWake: () => Deferred.await(next),
-      wake: dialect === "pg" ? Effect.zipRight(sql`SELECT pg_notify(${channel}, '')`, signal) : signal,
+      own,
+      wake: Effect.flatMap(inOwnTransaction, (isOwn) =>
+        Effect.zipRight(
+          dialect === "pg" ? Effect.asVoid(sql`SELECT pg_notify(${channel}, ${isOwn ? own : ""})`) : Effect.void,
+          isOwn ? Effect.void : signal
+        )),
       rows: (items, columns) => rowsOf(sql, dialect, items, columns)
     }
   })
@@ -178,6 +187,12 @@ const joinedOn: FiberRef.FiberRef<Connection | undefined> = FiberRef.unsafeMake<
   fork: () => undefined,
   join: (parent) => parent
 })
+
+const inOwnTransaction: Effect.Effect<boolean> = Effect.zipWith(
+  inTransaction,
+  FiberRef.get(joinedOn),
+  (inside, joined) => inside && joined === undefined
+)
 
 const turns = new WeakMap<Connection, Effect.Semaphore>()
 

@@ -88,7 +88,8 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
       ))
       if (claimed.length > 0) {
         misses = 0
-        return again
+        // Of those that are put off at first, a claim leaves some.
+        return firstDelay === 0 && plan.complete && Claiming.isAll(plan.wants, claimed) ? { time, short } : again
       }
       // Others are at what we saw: soon it will show what became of it.
       return { time: Math.min(longest, suspectsIn, contended * 2 ** Math.min(misses++, 6)), short }
