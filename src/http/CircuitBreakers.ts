@@ -118,10 +118,15 @@ export const make = (options: Options = {}): Effect.Effect<CircuitBreakers["Type
       effect: Effect.Effect<A, E, R>,
       judge: (exit: Exit.Exit<A, E>) => Circuit.Result = judgeExit
     ): Effect.Effect<A, E | CircuitOpen, R> =>
-      Effect.uninterruptibleMask((restore) =>
-        Effect.withFiberRuntime<A, E | CircuitOpen, R>((fiber) => {
-          const breaker = keys.get(key)
-          if (breaker === undefined) return Effect.zipRight(Metrics.breakerOverflow, restore(effect))
+      Effect.withFiberRuntime<A, E | CircuitOpen, R>((fiber) => {
+        // Most of those that are refused change nothing, and there is nothing to hold together.
+        const breaker = keys.get(key)
+        if (breaker === undefined) return Effect.zipRight(Metrics.breakerOverflow, effect)
+        if (breaker.circuit._tag === "Open" && breaker.isolations === 0) {
+          const left = breaker.circuit.until - FiberClock.monotonic(fiber)
+          if (left > 0) return Effect.fail(refusal(key, Duration.millis(left)))
+        }
+        return Effect.uninterruptibleMask((restore): Effect.Effect<A, E | CircuitOpen, R> => {
           if (breaker.isolations > 0) return Effect.fail(refusal(key, Duration.infinity))
           const startedAt = FiberClock.monotonic(fiber)
           const [admission, admitted] = Circuit.admit(breaker.circuit, startedAt, settings)
@@ -147,7 +152,7 @@ export const make = (options: Options = {}): Effect.Effect<CircuitBreakers["Type
           })
           return told === undefined ? call : Effect.zipRight(told, call)
         })
-      )
+      })
 
     const view = (breaker: Breaker): Effect.Effect<State> =>
       breaker.isolations > 0
