@@ -46,6 +46,8 @@ export const quantileFigure = (
 const rounds = 5
 /** Seconds of a round, at 50 a second and at half of the maximum. */
 const seconds = { quiet: 3, busy: 1.5 }
+/** At 50 a second it takes minutes until a program's compiler has done its work. */
+const warmUp = 3000
 const contenders = ["bare", "effect-webhooks"] as const
 
 async function* run(dialect: Dialect, say: (text: string) => void): AsyncGenerator<Figure> {
@@ -58,6 +60,7 @@ async function* run(dialect: Dialect, say: (text: string) => void): AsyncGenerat
         database: await databases.fresh(),
         endpoints: to,
         data,
+        warmUp,
         ...(rate === undefined ? {} : { rate })
       })
     ))

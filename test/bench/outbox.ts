@@ -97,6 +97,13 @@ async function* run(dialect: Dialect, fleets: ReadonlyArray<number>) {
             `${name}/bare/${what}-cpu`,
             samples.map((row) => ({ value: row[index]!.cpu, reference: row[0]!.cpu }))
           )
+          if (dialect === "sqlite") continue
+          yield figure(
+            `${name}/${contender}/${what}-wal`,
+            "bytes a delivery",
+            `${name}/bare/${what}-wal`,
+            samples.map((row) => ({ value: row[index]!.wal, reference: row[0]!.wal }))
+          )
         }
       } finally {
         await Promise.all(sides.map((side) => side.close()))
@@ -108,7 +115,10 @@ async function* run(dialect: Dialect, fleets: ReadonlyArray<number>) {
   }
 }
 
-type Drained = Awaited<ReturnType<typeof drain>>
+type Drained = Awaited<ReturnType<typeof drain>> & {
+  /** Bytes that PostgreSQL wrote to its log for a delivery, from storing to settling. */
+  readonly wal: number
+}
 
 /** Deliveries before those that count. */
 const warmUp = 6000
@@ -123,9 +133,23 @@ const drainAll = async (
     const row: Array<Drained> = []
     for (const [index, side] of sides.entries()) {
       const messages = round === 0 ? warmUp : Math.floor(samples[0]![index]!.perSecond * 2)
-      row.push(await drain(side, receiver, { ...dueNow, prefix: `r${round}_`, messages, endpoints: endpointCount }))
+      const from = await written(side)
+      const drained = await drain(side, receiver, {
+        ...dueNow,
+        prefix: `r${round}_`,
+        messages,
+        endpoints: endpointCount
+      })
+      row.push({ ...drained, wal: (await written(side) - from) / messages })
     }
     samples.push(row)
   }
   return samples.slice(1)
+}
+
+/** Bytes of PostgreSQL's log so far. */
+const written = async ({ setup: { database } }: Workers): Promise<number> => {
+  if (database.startsWith("file:")) return 0
+  const [row] = await query(database, "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8 AS bytes")
+  return Number(row?.["bytes"])
 }

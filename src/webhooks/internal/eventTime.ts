@@ -31,7 +31,7 @@ export const isoFormat = (time: Date | DateTime.DateTime): Option.Option<string>
 export const isoOf = (millis: number): string => {
   const second = Math.floor(millis / 1000)
   if (second !== lastSecond) {
-    lastText = new Date(second * 1000).toISOString().slice(0, -".000Z".length)
+    lastText = DateTime.formatIso(DateTime.unsafeMake(second * 1000)).slice(0, -".000Z".length)
     lastSecond = second
   }
   const rest = Math.floor(millis - second * 1000)

@@ -9,6 +9,8 @@ export interface Setup extends DurableSetup {
   readonly data: unknown
   /** Events a second, to each of the endpoints by turns. Without it: as fast as they can be stored, 32 at a time. */
   readonly rate?: number
+  /** Events before those that are asked for, as fast as they can be stored. */
+  readonly warmUp?: number
 }
 
 /** Tells in a message's id when it was handed in: milliseconds since the epoch, thousandths included. */
@@ -37,7 +39,7 @@ const arriving = async (count: number, rate: number | undefined, one: (n: number
 }
 
 export const contenders: Contenders<Setup> = {
-  bare: ({ data, database, endpoints, rate }): Contender => {
+  bare: async ({ data, database, endpoints, rate, warmUp = 0 }): Promise<Contender> => {
     const bare = openBare(database)
     const ids = Object.keys(endpoints)
     const sends = ids.map((id) => sending(endpoints[id]!))
@@ -48,10 +50,11 @@ export const contenders: Contenders<Setup> = {
       await sends[at]!(event)
       await bare.settle([{ id: id!, message: event.id, body: event.body }])
     }
+    await arriving(warmUp, undefined, one)
     return { run: (count) => arriving(count, rate, one), close: bare.close }
   },
   "effect-webhooks": async (setup): Promise<Contender> => {
-    const { data, endpoints, rate } = setup
+    const { data, endpoints, rate, warmUp = 0 } = setup
     const runtime = outboxWithWorker(setup)
     await runtime.runtime()
     const ids = Object.keys(endpoints)
@@ -60,6 +63,7 @@ export const contenders: Contenders<Setup> = {
         WebhookEvent.make({ type: ids[n % ids.length]!, data, id: idOf(n) }),
         (event) => Effect.flatMap(Outbox.Outbox, (outbox) => outbox.enqueue(event))
       ))
+    await arriving(warmUp, undefined, one)
     return { run: (count) => arriving(count, rate, one), close: () => runtime.dispose() }
   }
 }
