@@ -18,14 +18,14 @@ export interface Surroundings {
   readonly annotations?: Readonly<Record<string, unknown>> | undefined
 }
 
-/** Runs an effect within them, and under a correlation id (which must be valid). */
+/** Runs an effect within them, and under a correlation id if it is one. */
 export const within = <A, E, R>(
   effect: Effect.Effect<A, E, R>,
   correlationId: string,
   { annotations = {}, parent }: Surroundings
 ): Effect.Effect<A, E, R> =>
   locallyAll(effect, [
-    ...CorrelationId.locals(correlationId),
+    ...(CorrelationId.isValid(correlationId) ? CorrelationId.locals(correlationId) : []),
     local(FiberRef.currentLogAnnotations, (before) =>
       Object.entries(annotations).reduce((all, [key, value]) => HashMap.set(all, key, value), before)),
     ...(parent === undefined ? [] : [local(FiberRef.currentContext, Context.add(Tracer.ParentSpan, parent))])

@@ -66,6 +66,20 @@ describe("the schedule", () => {
       }).pipe(Effect.provide(working({ chance, steps: { a: [500] } })), quiet)
   )
 
+  it.effect("is kept where the worker hardly looks by itself: behind one that is due there may be one that will be", () =>
+    Effect.gen(function*() {
+      yield* enqueue()
+      yield* pass("4 seconds")
+      yield* enqueue()
+      yield* pass("1 minute")
+      expect(yield* times("a")).toEqual([0, 4, 10, 14].map((at) => at * second))
+    }).pipe(
+      Effect.provide(
+        working({ steps: { a: [500] }, worker: { poll: "1 hour", schedule: ["0 seconds", "10 seconds"] } })
+      ),
+      quiet
+    ))
+
   it.effect("puts the first attempt off, too, if it says so: each delivery's from when it was stored", () =>
     Effect.gen(function*() {
       yield* enqueue()

@@ -97,10 +97,12 @@ describe("a plan", () => {
     expect(plan({ a: { first: now + 1 } })).toMatchObject({ wants: [], short: false })
   })
 
-  it("is complete only where all that is due is asked for", () => {
-    expect(plan({ a: { first: 0 }, b: { first: 0, retry: 0 }, c: { first: now + 1 } }).complete).toBe(true)
+  it("is complete only where first attempts are all that is due, and all are asked for", () => {
+    expect(plan({ a: { first: 0 }, b: { first: 0, retry: now + 1 }, c: { first: now + 1 } }).complete).toBe(true)
     const lacking: ReadonlyArray<Planning.Plan> = [
       plan({ a: { first: 0 }, b: { leased: 0 } }),
+      plan({ a: { first: 0, retry: 0 } }),
+      plan({ a: { first: 0 }, b: { retry: 0 } }),
       plan({ a: { first: 0 }, b: { first: 0 } }, { heldOf: (id) => id === "b" ? 10 : 0, held: 10 }),
       plan(many(20, { first: 0 }), { claim: 10 }),
       plan({ a: { first: 0, retry: 0 } }, { held: 48, heldRetries: 48 }),

@@ -164,9 +164,7 @@ export const claim = (
 export const isAll = (wants: ReadonlyArray<Want>, claimed: ReadonlyArray<Claimed>): boolean => {
   const got = new Map<string, number>()
   for (const { endpoint } of claimed) got.set(endpoint.id, (got.get(endpoint.id) ?? 0) + 1)
-  return wants.every(({ endpoint, first, guarded, retry }) =>
-    !guarded && (got.get(endpoint.id) ?? 0) < (first > 0 && retry > 0 ? Math.min(first, retry) : first + retry)
-  )
+  return wants.every(({ endpoint, first, guarded, retry }) => !guarded && (got.get(endpoint.id) ?? 0) < first + retry)
 }
 
 /** A delivery on its last try: when this lease lapses, too, it is given up. */

@@ -42,7 +42,10 @@ export interface Plan {
   readonly wakeAt: number
   /** Whether something is due that there was no free slot for. */
   readonly short: boolean
-  /** Whether all that is due is asked for: where a claim gives less than it wants, nothing is left. */
+  /**
+   * Whether first attempts are all that is due, and all of them are asked for: where a claim gives less than it wants, nothing is left. Behind a retry that is due there
+   * may be one that will be, and when, nobody has seen.
+   */
   readonly complete: boolean
 }
 
@@ -111,8 +114,7 @@ export const plan = (candidates: ReadonlyArray<Candidate>, load: Load): Plan => 
   const asked = new Map(wants.map((want) => [want.endpoint.id, want]))
   const complete = !short && suspects.length === 0 && open.every(({ candidate: { due, endpoint } }) => {
     const want = asked.get(endpoint.id)
-    return want !== undefined && (want.first > 0 || !isDue(due.first, load.now)) &&
-      (want.retry > 0 || !isDue(due.retry, load.now))
+    return want !== undefined && want.first > 0 && !isDue(due.retry, load.now)
   })
   return { wants, suspects, wakeAt, short: short || wants.length === 0, complete }
 }
