@@ -39,7 +39,7 @@ export const around = <A, E, R>(
       const isTimed = fiber.getFiberRef(FiberRef.currentTracerTimingEnabled)
       const now = () => isTimed ? clock.unsafeCurrentTimeNanos() : BigInt(0)
       const span = begin(fiber, name, options, now())
-      return Effect.matchCauseEffect(use(span, fiber, restore), {
+      return Effect.matchCauseEffect(Effect.suspend(() => use(span, fiber, restore)), {
         onFailure: (cause) => {
           span.end(now(), Exit.failCause(cause))
           return Effect.failCause(cause)

@@ -124,16 +124,18 @@ export const make: Effect.Effect<
   ): Effect.Effect<Health, EndpointNotFound | OutboxUnavailable> =>
     Effect.gen(function*() {
       const { configured } = yield* known(id)
-      const [before, after, now] = yield* store.transaction(Effect.gen(function*() {
-        const now = yield* store.now
-        const before = (yield* EndpointRows.lock(store, [id], now)).get(id) ?? EndpointRows.blank(id)
-        const after = f(before, now)
-        yield* EndpointRows.write(store, [after], now)
-        // Woken for nothing, a worker finds nothing.
-        yield* store.wake
-        return [before, after, now] as const
-      }))
-      yield* store.signal
+      const [before, after, now] = yield* Effect.ensuring(
+        store.transaction(Effect.gen(function*() {
+          const now = yield* store.now
+          const before = (yield* EndpointRows.lock(store, [id], now)).get(id) ?? EndpointRows.blank(id)
+          const after = f(before, now)
+          yield* EndpointRows.write(store, [after], now)
+          // Woken for nothing, a worker finds nothing.
+          yield* store.wake
+          return [before, after, now] as const
+        })),
+        store.signal
+      )
       if ((before.disabled === undefined) !== (after.disabled === undefined)) {
         // Whatever it is, somebody wanted it.
         yield* tell({ type, endpointId: id, at: now, reason: after.disabled?.reason }, Effect.logInfo)

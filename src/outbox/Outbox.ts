@@ -129,14 +129,14 @@ export const make = (
           return stored
         })
         return Effect.flatMap(store.inTransaction, (inside) =>
-          inside ? once : Effect.zipLeft(
+          inside ? once : Effect.ensuring(
             Effect.retry(once, {
               // Where the answer to a COMMIT was lost, the second run finds what the first has stored, and tells it as its own.
               while: (error) =>
                 isUnavailable(error) && error.reason === "unreachable",
               schedule: reconnecting
             }),
-            // Once more: who was woken before the commit has seen nothing.
+            // However it ends: nobody may be left to hear of a commit, or to be told of it.
             store.signal
           ))
       }) as Effect.Effect<A, E | OutboxUnavailable>

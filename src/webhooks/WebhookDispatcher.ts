@@ -18,6 +18,7 @@ import type { Endpoint } from "./Endpoint.js"
 import * as Endpoints from "./Endpoints.js"
 import * as Background from "./internal/background.js"
 import { describeEvent } from "./internal/describeEvent.js"
+import * as Sending from "./internal/sending.js"
 import * as Subscription from "./internal/subscription.js"
 import * as Message from "./Message.js"
 import type { WebhookConfig } from "./WebhookConfig.js"
@@ -110,10 +111,11 @@ export const make = (
       return Spans.around("WebhookDispatcher.dispatch", {
         attributes: { messageId, eventType, correlationId, endpoints: wanting.length }
       }, (parent, _, restore) => {
-        const begin = (endpoint: Endpoint) => {
-          begun.add(endpoint)
-          return sender.send(message, endpoint, { parent })
-        }
+        const begin = (endpoint: Endpoint) =>
+          Effect.suspend(() => {
+            begun.add(endpoint)
+            return Sending.send(sender, message, endpoint, { parent })
+          })
         const [only, ...others] = wanting
         const report = (deliveries: ReadonlyArray<WebhookSender.DeliveryReport>) =>
           Effect.succeed({ messageId, eventType, correlationId, deliveries })

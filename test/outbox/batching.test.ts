@@ -6,6 +6,7 @@ import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import { turn } from "../../src/http/internal/turn.js"
 import * as Batching from "../../src/outbox/internal/batching.js"
+import { quiet } from "../support/recording.js"
 
 const turns = Effect.repeatN(turn, 5)
 
@@ -84,6 +85,18 @@ describe("batching", () => {
       yield* turns
       expect(told).toEqual([Exit.succeed("#1"), Exit.succeed("#2"), Exit.fail("no")])
     }).pipe(Effect.scoped))
+
+  it.effect("a fault of one that is told keeps nobody else from being told, and the next batch is run", () =>
+    Effect.gen(function*() {
+      const told: Array<number> = []
+      const { add, submit } = yield* Batching.make<number, number, never>(Effect.succeed, 10, () => false)
+      for (const item of [1, 2, 3]) {
+        yield* add(item, () => item === 2 ? Effect.die("a logger's fault") : Effect.sync(() => told.push(item)))
+      }
+      yield* turns
+      expect(told).toEqual([1, 3])
+      expect(yield* submit(4)).toBe(4)
+    }).pipe(Effect.scoped, quiet))
 
   it.effect("never more than `max` at a time", () =>
     Effect.gen(function*() {

@@ -7,6 +7,7 @@ import * as Exit from "effect/Exit"
 import * as Tracer from "effect/Tracer"
 import * as Spans from "../../Spans.js"
 import { Endpoint } from "../../webhooks/Endpoint.js"
+import * as Sending from "../../webhooks/internal/sending.js"
 import * as Message from "../../webhooks/Message.js"
 import type { DeliveryReport, WebhookSender } from "../../webhooks/WebhookSender.js"
 import type { Claimed } from "./claiming.js"
@@ -64,7 +65,7 @@ const send = (sender: WebhookSender["Type"], claimed: Claimed): Effect.Effect<De
       }
     },
     (parent) =>
-      sender.send(toMessage(claimed), toEndpoint(claimed), {
+      Sending.send(sender, toMessage(claimed), toEndpoint(claimed), {
         parent,
         single: claimed.attempts + 1,
         // The sender tells of its own `attempts`, which here is one.

@@ -39,9 +39,9 @@ export const make = <Item, Result, E>(
         onFailure: (cause) =>
           batch.length > 1 && Option.exists(Cause.failureOption(cause), divide)
             ? Effect.forEach(batch, (one) => runAll([one]), { discard: true })
-            : Effect.forEach(batch, ({ ended }) => ended(Exit.failCause(cause)), { discard: true }),
+            : Effect.forEach(batch, ({ ended }) => told(ended(Exit.failCause(cause))), { discard: true }),
         onSuccess: (results) =>
-          Effect.forEach(batch, ({ ended }, index) => ended(Exit.succeed(results[index]!)), { discard: true })
+          Effect.forEach(batch, ({ ended }, index) => told(ended(Exit.succeed(results[index]!))), { discard: true })
       })
 
     // Turns of the event loop before each batch, for as long as each of them brings more: a commit for twice as many makes a third more deliveries a second, and
@@ -64,7 +64,11 @@ export const make = <Item, Result, E>(
         queue.push({ item, ended })
         if (running) return Effect.void
         running = true
-        return Effect.uninterruptible(Effect.asVoid(Effect.forkIn(flush, scope)))
+        const begun = Effect.onError(flush, () =>
+          Effect.sync(() => {
+            running = false
+          }))
+        return Effect.uninterruptible(Effect.asVoid(Effect.forkIn(begun, scope)))
       })
 
     const submit: Submit<Item, Result, E> = (item) =>
@@ -82,6 +86,13 @@ export const make = <Item, Result, E>(
   })
 
 // --- internal
+
+/** A fault of one that is told (in a host's logger, say) must not keep the others from being told, and run. */
+const told = (ended: Effect.Effect<unknown>): Effect.Effect<void> =>
+  Effect.catchAllCause(
+    Effect.asVoid(ended),
+    (cause) => Effect.catchAllCause(Effect.logError("webhook_batch_fault", cause), () => Effect.void)
+  )
 
 interface Pending<Item, Result, E> {
   readonly item: Item

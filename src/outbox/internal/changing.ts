@@ -104,5 +104,5 @@ const change = <E>(
     const [after] = pairs.length === 0 ? [changed] : yield* select
     return toDelivery(after ?? changed, now)
   }))
-  return Effect.zipLeft(changed, store.signal)
+  return Effect.ensuring(changed, store.signal)
 }

@@ -128,7 +128,7 @@ const register = (
 /** The next batch of the job as it is stored by now. */
 const batch = (store: Store, job: Job): Effect.Effect<Progress, EndpointDisabled | OutboxUnavailable> =>
   store.transaction(oneBatch(store, job)).pipe(
-    Effect.zipLeft(store.signal),
+    Effect.ensuring(store.signal),
     Effect.catchTag("Overtaken", () => batch(store, job))
   )
 

@@ -1,0 +1,35 @@
+/** Sends by whatever `WebhookSender` there is: one that a host has made, or put around ours, need not know of the options. */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { currentSingle } from "../../http/internal/exchange.js"
+import * as Surroundings from "../../Surroundings.js"
+import type { Endpoint } from "../Endpoint.js"
+import type { Message } from "../Message.js"
+import type { DeliveryReport, SendOptions, WebhookSender } from "../WebhookSender.js"
+
+/** Says that a sender takes its options for all that they mean. */
+export const register = (sender: WebhookSender["Type"]): WebhookSender["Type"] => {
+  own.add(sender)
+  return sender
+}
+
+/** Sends; what the options say is set for the fiber, too, where it isn't certain that they are heeded. */
+export const send = (
+  sender: WebhookSender["Type"],
+  message: Message,
+  endpoint: Endpoint,
+  options: SendOptions
+): Effect.Effect<DeliveryReport> => {
+  if (own.has(sender)) return sender.send(message, endpoint, options)
+  const sent = Effect.suspend(() => sender.send(message, endpoint, options))
+  const { single } = options
+  return Surroundings.within(
+    single === undefined ? sent : Effect.locally(sent, currentSingle, Option.some(single)),
+    message.correlationId,
+    options
+  )
+}
+
+// --- internal
+
+const own = new WeakSet<WebhookSender["Type"]>()
