@@ -23,8 +23,8 @@ import * as Surroundings from "../Surroundings.js"
 import type { Endpoint } from "./Endpoint.js"
 import { addSignatures, attemptRequest } from "./internal/attemptRequest.js"
 import * as Excerpt from "./internal/excerpt.js"
+import * as OwnSenders from "./internal/ownSenders.js"
 import { requestSecrets } from "./internal/requestSecrets.js"
-import * as Sending from "./internal/sending.js"
 import type { Message } from "./Message.js"
 import * as Outcome from "./Outcome.js"
 
@@ -101,7 +101,7 @@ export interface Options {
 /** Makes the sender over the resilient client. */
 export const make = (hooks: Options = {}): Effect.Effect<WebhookSender["Type"], never, Client.ResilientHttpClient> =>
   Effect.map(Client.ResilientHttpClient, (client) =>
-    Sending.register({
+    OwnSenders.register({
       send: (message, endpoint, options = {}) =>
         // Uninterruptible around the call: a delivery is reported exactly once, as what it came to.
         Effect.uninterruptibleMask((restore) =>

@@ -6,12 +6,7 @@ import * as Surroundings from "../../Surroundings.js"
 import type { Endpoint } from "../Endpoint.js"
 import type { Message } from "../Message.js"
 import type { DeliveryReport, SendOptions, WebhookSender } from "../WebhookSender.js"
-
-/** Says that a sender takes its options for all that they mean. */
-export const register = (sender: WebhookSender["Type"]): WebhookSender["Type"] => {
-  own.add(sender)
-  return sender
-}
+import { isOwn } from "./ownSenders.js"
 
 /** Sends; what the options say is set for the fiber, too, where it isn't certain that they are heeded. */
 export const send = (
@@ -20,7 +15,7 @@ export const send = (
   endpoint: Endpoint,
   options: SendOptions
 ): Effect.Effect<DeliveryReport> => {
-  if (own.has(sender)) return sender.send(message, endpoint, options)
+  if (isOwn(sender)) return sender.send(message, endpoint, options)
   const sent = Effect.suspend(() => sender.send(message, endpoint, options))
   const { single } = options
   return Surroundings.within(
@@ -29,7 +24,3 @@ export const send = (
     options
   )
 }
-
-// --- internal
-
-const own = new WeakSet<WebhookSender["Type"]>()
