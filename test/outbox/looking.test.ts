@@ -3,9 +3,9 @@ import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as TestClock from "effect/TestClock"
-import * as Claiming from "../../src/outbox/internal/claiming.js"
 import * as Looking from "../../src/outbox/internal/looking.js"
 import type { Due } from "../../src/outbox/internal/planning.js"
+import * as Scanning from "../../src/outbox/internal/scanning.js"
 import * as OutboxSchema from "../../src/outbox/Schema.js"
 import { Endpoints } from "../../src/webhooks/Endpoints.js"
 import { type Backend, backends, sqlite } from "../support/backends.js"
@@ -39,8 +39,8 @@ describe.each(backends)("a scan on $name", (backend) => {
       })
       const seen = new Map<string, Due>()
       let parts = 0
-      for (let from: Claiming.Cursor | undefined = { id: "", lane: "" }; from !== undefined; parts++) {
-        const { due, next }: Effect.Effect.Success<ReturnType<typeof Claiming.scan>> = yield* Claiming.scan(store, from)
+      for (let from: Scanning.Cursor | undefined = { id: "", lane: "" }; from !== undefined; parts++) {
+        const { due, next }: Effect.Effect.Success<ReturnType<typeof Scanning.scan>> = yield* Scanning.scan(store, from)
         for (const one of due) {
           const before = seen.get(one.endpointId)
           seen.set(
@@ -53,7 +53,7 @@ describe.each(backends)("a scan on $name", (backend) => {
       expect(parts).toBe(3)
       expect(sorted([...seen.values()])).toEqual(sorted(expected))
       const some = ["e0", "e1", "e2", "e3", "e4", "unknown"]
-      expect(sorted(yield* Claiming.scanOf(store, some)))
+      expect(sorted(yield* Scanning.scanOf(store, some)))
         .toEqual(sorted(expected.filter(({ endpointId }) => some.includes(endpointId))))
     }).pipe(Effect.provide(database(backend))))
 })

@@ -11,8 +11,8 @@ import * as Metrics from "../../Metrics.js"
 import type { Endpoint } from "../../webhooks/Endpoint.js"
 import type { Endpoints } from "../../webhooks/Endpoints.js"
 import type { OutboxUnavailable } from "../OutboxError.js"
-import * as Claiming from "./claiming.js"
 import * as Planning from "./planning.js"
+import * as Scanning from "./scanning.js"
 import type { Store } from "./store.js"
 
 /** What a look has seen. */
@@ -41,8 +41,8 @@ export const make = (
   const everything = (now: number) =>
     Effect.gen(function*() {
       const found = new Map<string, Planning.Due>()
-      for (let from: Claiming.Cursor | undefined = { id: "", lane: "" }; from !== undefined;) {
-        const { due, next }: Effect.Effect.Success<ReturnType<typeof Claiming.scan>> = yield* Claiming.scan(store, from)
+      for (let from: Scanning.Cursor | undefined = { id: "", lane: "" }; from !== undefined;) {
+        const { due, next }: Effect.Effect.Success<ReturnType<typeof Scanning.scan>> = yield* Scanning.scan(store, from)
         for (const one of due) found.set(one.endpointId, merged(found.get(one.endpointId), one))
         from = next
         if (from !== undefined) yield* turn
@@ -63,7 +63,7 @@ export const make = (
       const asked = waiting.slice(at, at + mostAgain)
       const seen = all ?
         yield* everything(now) :
-        (yield* Claiming.scanOf(store, asked)).map((one) => Planning.delayed(one, firstDelay))
+        (yield* Scanning.scanOf(store, asked)).map((one) => Planning.delayed(one, firstDelay))
       if (all) remembered = new Map()
       else for (const id of asked) remembered.delete(id)
       const due: Array<Seen["due"][number]> = []

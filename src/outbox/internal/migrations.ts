@@ -5,7 +5,7 @@
  * `retry`, or `leased` (a worker has it; then `due_at` is the end of its lease, and whoever finds it due finds a lease that lapsed). So one partial
  * index serves new events, retries and lapsed leases, and a claim reads no row that it doesn't take. `due_at` 0: at once, by anybody's clock.
  */
-import type { Dialect } from "./store.js"
+import type { Dialect } from "./transacting.js"
 
 /** Statements that lead from the version before to each. */
 export const migrations = (dialect: Dialect, prefix: string): ReadonlyArray<ReadonlyArray<string>> => {

@@ -1,0 +1,227 @@
+/**
+ * Statements with typed failures, alone and in transactions: our own, or a savepoint in the caller's.
+ */
+import * as SqlClient from "@effect/sql/SqlClient"
+import type { Connection } from "@effect/sql/SqlConnection"
+import type { SqlError } from "@effect/sql/SqlError"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberRef from "effect/FiberRef"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import { OutboxUnavailable } from "../OutboxError.js"
+import { isSqlError, toUnavailable } from "./driverErrors.js"
+import * as SqliteFile from "./sqliteFile.js"
+import * as Watching from "./watching.js"
+
+export type Dialect = "pg" | "sqlite"
+
+export interface Transacting {
+  /** Runs statements that only read; the driver's failures become ours. A PostgreSQL that gives no connection or says nothing for 15 seconds is `unreachable`. */
+  readonly query: <A, E, R>(
+    effect: Effect.Effect<A, E | SqlError, R>
+  ) => Effect.Effect<A, Exclude<E, SqlError> | OutboxUnavailable, R>
+  /**
+   * Runs statements as one: in a transaction of its own (a failing COMMIT is typed, too; a SQLite that another process is writing to is waited for
+   * without blocking; a PostgreSQL that gives no connection in 15 seconds, or hasn't done it in 15 seconds or in `limit`, is `unreachable`), or in a
+   * savepoint of the caller's. What is run may be run again.
+   */
+  readonly transaction: <A, E, R>(
+    effect: Effect.Effect<A, E | SqlError, R>,
+    limit?: Duration.DurationInput
+  ) => Effect.Effect<A, Exclude<E, SqlError> | OutboxUnavailable, R>
+}
+
+export const make = (sql: SqlClient.SqlClient, dialect: Dialect): Effect.Effect<Transacting, OutboxUnavailable> =>
+  Effect.map(owning(sql, dialect), (owned) => {
+    const joined = joining(sql)
+    return {
+      query: (effect) =>
+        Effect.flatMap(
+          inTransaction,
+          (inside) => mapErrors(inside || dialect === "sqlite" ? effect : alone(sql, effect))
+        ),
+      transaction: (effect, limit = patience) =>
+        Effect.flatMap(inTransaction, (inside) => inside ? mapErrors(joined(effect)) : owned(effect, limit))
+    }
+  })
+
+/** Whether the fiber has a transaction open. */
+export const inTransaction: Effect.Effect<boolean> = Effect.map(
+  Effect.serviceOption(SqlClient.TransactionConnection),
+  Option.isSome
+)
+
+/** The connection in whose savepoint of ours the fiber is. */
+const joinedOn: FiberRef.FiberRef<Connection | undefined> = FiberRef.unsafeMake<Connection | undefined>(undefined, {
+  fork: () => undefined,
+  join: (parent) => parent
+})
+
+/** Whether the transaction that the fiber has open is one of ours, and no host's. */
+export const inOwnTransaction: Effect.Effect<boolean> = Effect.zipWith(
+  inTransaction,
+  FiberRef.get(joinedOn),
+  (inside, joined) => inside && joined === undefined
+)
+
+/** The driver's failures as ours. */
+export const mapErrors = <A, E, R>(
+  effect: Effect.Effect<A, E | SqlError, R>
+): Effect.Effect<A, Exclude<E, SqlError> | OutboxUnavailable, R> =>
+  Effect.catchAllDefect(
+    Effect.mapError(effect, (error) => isSqlError(error) ? toUnavailable(error) : error as Exclude<E, SqlError>),
+    // @effect/sql gives up with a defect where COMMIT or ROLLBACK fails.
+    (defect) => isSqlError(defect) ? Effect.fail(toUnavailable(defect)) : Effect.die(defect)
+  )
+
+// --- internal
+
+/**
+ * Within the caller's transaction: a savepoint, so that a caller who goes on after our failure has a transaction that still works
+ * (PostgreSQL would turn its COMMIT into a silent ROLLBACK). One at a time on a connection, since savepoints are a stack: of two that overlap, one
+ * that fails would take with it what the other has told as stored. The library's own nested `withTransaction` never releases its savepoints.
+ */
+const joining =
+  (sql: SqlClient.SqlClient) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | SqlError, R> =>
+    Effect.flatMap(
+      Effect.all([Effect.serviceOption(SqlClient.TransactionConnection), FiberRef.get(joinedOn)]),
+      ([transaction, joined]) => {
+        const connection = Option.getOrUndefined(transaction)?.[0]
+        if (connection === undefined || joined === connection) return effect
+        return turnsOf(connection).withPermits(1)(Effect.locally(inSavepoint(sql, effect), joinedOn, connection))
+      }
+    )
+
+const turns = new WeakMap<Connection, Effect.Semaphore>()
+
+const turnsOf = (connection: Connection): Effect.Semaphore => {
+  const known = turns.get(connection)
+  if (known !== undefined) return known
+  const made = Effect.unsafeMakeSemaphore(1)
+  turns.set(connection, made)
+  return made
+}
+
+const inSavepoint = <A, E, R>(
+  sql: SqlClient.SqlClient,
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E | SqlError, R> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.zipRight(
+      sql.unsafe("SAVEPOINT effect_webhooks"),
+      Effect.matchCauseEffect(restore(effect), {
+        onFailure: (cause) =>
+          sql.unsafe("ROLLBACK TO SAVEPOINT effect_webhooks").pipe(
+            Effect.zipRight(sql.unsafe("RELEASE SAVEPOINT effect_webhooks")),
+            Effect.ignore,
+            Effect.zipRight(Effect.failCause(cause))
+          ),
+        onSuccess: (value) => Effect.as(sql.unsafe("RELEASE SAVEPOINT effect_webhooks"), value)
+      })
+    )
+  )
+
+/** How long PostgreSQL may take. */
+const patience = Duration.seconds(15)
+
+/** Reads on a connection of their own, which is watched. */
+const alone = <A, E, R>(sql: SqlClient.SqlClient, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | SqlError, R> =>
+  Effect.acquireUseRelease(
+    Scope.make(),
+    (scope) =>
+      Effect.flatMap(Watching.reserve(sql, scope, patience), (connection) =>
+        watch.start(connection, patience).pipe(
+          Effect.zipRight(Effect.provideService(effect, SqlClient.TransactionConnection, [connection, 0])),
+          Effect.ensuring(watch.stop(connection))
+        )),
+    (scope, exit) => Scope.close(scope, exit)
+  )
+
+const watch = Watching.make()
+
+/** A transaction of our own. */
+const owning = (sql: SqlClient.SqlClient, dialect: Dialect): Effect.Effect<Owned, OutboxUnavailable> =>
+  dialect === "pg" ? Effect.succeed(owningPg(sql)) : owningSqlite(sql)
+
+type Owned = <A, E, R>(
+  effect: Effect.Effect<A, E | SqlError, R>,
+  limit: Duration.DurationInput
+) => Effect.Effect<A, Exclude<E, SqlError> | OutboxUnavailable, R>
+
+// Put off: SQLite's driver prepares a statement when it is asked for the effect, and some pragmas take effect when they are prepared.
+const run = (conn: Connection, text: string) => Effect.suspend(() => conn.executeUnprepared(text, [], undefined))
+
+const makeOwned = (
+  reserve: (scope: Scope.Scope) => Effect.Effect<Connection, SqlError>,
+  begin: (conn: Connection) => Effect.Effect<unknown, SqlError>,
+  done: (conn: Connection) => Effect.Effect<void>
+) =>
+  SqlClient.makeWithTransaction({
+    transactionTag: SqlClient.TransactionConnection,
+    spanAttributes: [],
+    acquireConnection: Effect.flatMap(
+      Scope.make(),
+      (scope) =>
+        Effect.map(reserve(scope), (conn) => [scope, conn] as const).pipe(
+          Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
+        )
+    ),
+    begin: (conn) => Effect.asVoid(Effect.tapError(begin(conn), () => done(conn))),
+    savepoint: () => Effect.void,
+    commit: (conn) =>
+      Effect.ensuring(Effect.tapError(run(conn, "COMMIT"), () => Effect.ignore(run(conn, "ROLLBACK"))), done(conn)),
+    // Where the connection is gone, so is the transaction.
+    rollback: (conn) => Effect.ensuring(Effect.ignore(run(conn, "ROLLBACK")), done(conn)),
+    rollbackSavepoint: () => Effect.void
+  })
+
+const owningPg = (sql: SqlClient.SqlClient): Owned => (effect, limit) =>
+  retried(
+    makeOwned(
+      (scope) => Watching.reserve(sql, scope, patience),
+      (conn) =>
+        // Whatever the host's default: what orders deliveries must see what others have committed.
+        Effect.zipRight(watch.start(conn, limit), run(conn, "BEGIN ISOLATION LEVEL READ COMMITTED")),
+      watch.stop
+    )(effect)
+  )
+
+const owningSqlite = (sql: SqlClient.SqlClient): Effect.Effect<Owned, OutboxUnavailable> =>
+  Effect.map(mapErrors(SqliteFile.inPlace(sql)), (inPlace) => {
+    const withTransaction = makeOwned(
+      (scope) => Scope.extend(sql.reserve, scope),
+      // While it waits for a lock, SQLite's driver blocks the whole process: so ours doesn't wait, and asks again.
+      (conn) =>
+        Effect.flatMap(Effect.zipRight(inPlace, busyTimeout(conn)), (hostTimeout) =>
+          Effect.ensuring(
+            Effect.zipRight(run(conn, "PRAGMA busy_timeout = 0"), run(conn, "BEGIN IMMEDIATE")),
+            Effect.ignore(run(conn, `PRAGMA busy_timeout = ${hostTimeout}`))
+          )),
+      () => Effect.void
+    )
+    return (effect) => retried(withTransaction(effect))
+  })
+
+const retried = <A, E, R>(
+  effect: Effect.Effect<A, E | SqlError, R>
+): Effect.Effect<A, Exclude<E, SqlError> | OutboxUnavailable, R> => {
+  const isBusy = (error: unknown): boolean => error instanceof OutboxUnavailable && error.reason === "busy"
+  return Effect.retry(mapErrors(effect), whileBusy.pipe(Schedule.whileInput(isBusy)))
+}
+
+/** From 2 ms, doubling to 50 ms, with jitter; for ten seconds. */
+const whileBusy = Schedule.exponential("2 millis").pipe(
+  Schedule.union(Schedule.spaced("50 millis")),
+  Schedule.jittered,
+  Schedule.upTo("10 seconds")
+)
+
+/** The host's, which is given back. */
+const busyTimeout = (conn: Connection): Effect.Effect<number, SqlError> =>
+  Effect.map(run(conn, "PRAGMA busy_timeout"), ([row]) => {
+    const timeout: unknown = Reflect.get(Object(row) as object, "timeout")
+    return typeof timeout === "number" ? timeout : 5000
+  })
