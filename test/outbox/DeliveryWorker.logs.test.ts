@@ -1,10 +1,12 @@
 /** How loud a worker tells of what fails. */
+import * as SqlClient from "@effect/sql/SqlClient"
 import { expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Logger from "effect/Logger"
 import type * as testing from "../../src/webhooks/testing.js"
 import { enqueue } from "../support/outboxing.js"
 import { logs } from "../support/recording.js"
-import { pass, working } from "../support/working.js"
+import { pass, states, working } from "../support/working.js"
 
 const cases: ReadonlyArray<readonly [string, ReadonlyArray<testing.Step>, ReadonlyArray<readonly [string, string]>]> = [
   ["is retried, and then delivered", [503, 200], [["WARN", "webhook_failed"], ["INFO", "webhook_sent"]]],
@@ -41,5 +43,29 @@ it.effect.each(cases)("a delivery that %s: an error only when it has ended", ([,
   }).pipe(
     Effect.provide(working({ steps: { a: steps }, worker: { schedule: ["0 seconds", "5 seconds"] } })),
     Effect.provide(layer)
+  )
+})
+
+it.effect("a host's logger that fails where a settlement can't be written takes no slot with it", () => {
+  const failing = Logger.make(({ message }) => {
+    if (String(message).includes("webhook_lease_lost")) throw new Error("a fault of the logger")
+  })
+  return Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    yield* sql.unsafe(
+      `CREATE TRIGGER refused BEFORE UPDATE ON webhook_deliveries WHEN NEW.state = 'delivered' AND NEW.id = 1
+        BEGIN SELECT RAISE(ABORT, 'no'); END`
+    )
+    yield* enqueue()
+    yield* pass("1 second")
+    expect(yield* states).toEqual(["pending"])
+    for (let n = 0; n < 2; n++) {
+      yield* enqueue()
+      yield* pass("1 second")
+    }
+    expect(yield* states).toEqual(["pending", "delivered", "delivered"])
+  }).pipe(
+    Effect.provide(working({ worker: { concurrency: 1 } })),
+    Effect.provide(Logger.replace(Logger.defaultLogger, failing))
   )
 })

@@ -14,7 +14,7 @@ export type Submit<Item, Result, E> = (item: Item) => Effect.Effect<Result, E>
 
 export interface Batching<Item, Result, E> {
   readonly submit: Submit<Item, Result, E>
-  /** Hands in an item and goes on; `ended` is run when it has come to its end, and must not fail. */
+  /** Hands in an item and goes on; `ended` is run when it has come to its end. */
   readonly add: (item: Item, ended: (exit: Exit.Exit<Result, E>) => Effect.Effect<unknown>) => Effect.Effect<void>
   /** Items that wait for their batch to begin. */
   readonly waiting: () => number
@@ -44,8 +44,8 @@ export const make = <Item, Result, E>(
           Effect.forEach(batch, ({ ended }, index) => told(ended(Exit.succeed(results[index]!))), { discard: true })
       })
 
-    // Turns of the event loop before each batch, for as long as each of them brings more: a commit for twice as many makes a third more deliveries a second, and
-    // where the database answers without a turn of its own (SQLite), sockets and timers get theirs.
+    // Turns of the event loop before each batch, for as long as each of them brings more: with 62 settled in a commit in place of 22 there were a third more deliveries
+    // a second. And where the database answers without a turn of its own (SQLite), sockets and timers get theirs.
     const gather = (seen: number): Effect.Effect<void> =>
       Effect.flatMap(turn, () => queue.length === seen || queue.length >= max ? Effect.void : gather(queue.length))
 

@@ -1,6 +1,7 @@
 /**
  * The deliveries that a worker holds, from claim to settlement: their attempts, their leases, and what is written of them.
  */
+import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -154,10 +155,12 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
 
     /** What can't be written keeps its lease until that ends, and is then somebody's to try again. */
     const submit = (ended: Pending): Effect.Effect<void> =>
-      settling.add(
-        ended,
-        (exit) => Exit.isSuccess(exit) ? Effect.void : Effect.zipRight(lost([ended]), drop([ended]))
-      )
+      settling.add(ended, (exit) =>
+        Exit.isSuccess(exit) ? Effect.void : Effect.zipRight(
+          // First, since a host's logger may fail.
+          drop([ended]),
+          Cause.isDie(exit.cause) ? Effect.logError("webhook_worker_fault", exit.cause) : lost([ended])
+        ))
 
     const run = (claimed: Claimed): Effect.Effect<void> =>
       Effect.catchAllCause(attempt(claimed), (cause) =>
