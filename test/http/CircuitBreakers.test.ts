@@ -152,6 +152,22 @@ describe("CircuitBreakers", () => {
       expect(yield* nameOf(service)).toBe("Closed")
     }))
 
+  it.effect("an open circuit that is isolated refuses until it is released, however short its break", () =>
+    Effect.gen(function*() {
+      const service = yield* breakers({ consecutiveFailures: 1 })
+      yield* Effect.exit(service.protect("a", Effect.fail("no")))
+      const refused = Effect.map(
+        Effect.flip(service.protect("a", Effect.void)),
+        (error) => error instanceof CircuitBreakers.CircuitOpen ? Duration.toMillis(error.retryAfter) : undefined
+      )
+      expect(yield* refused).toBe(30_000)
+      yield* Effect.scoped(Effect.gen(function*() {
+        yield* service.isolate("a")
+        expect(yield* refused).toBe(Infinity)
+      }))
+      expect(yield* refused).toBe(30_000)
+    }))
+
   it.effect("the gauge of unclosed circuits returns to where it was", () =>
     Effect.gen(function*() {
       const gauges = Effect.forEach(["Open", "HalfOpen", "Isolated"], (state) =>

@@ -67,6 +67,31 @@ describe("an address literal", () => {
       expect(peer.connections()).toBe(0)
     }).pipe(Effect.provide(guarded(EgressPolicy.defaultPolicy)), quiet))
 
+  it.scopedLive("that is allowed gets the request as its caller wrote it, each header once", () =>
+    Effect.gen(function*() {
+      const seen: Array<unknown> = []
+      const peer = yield* httpPeer((request, response) => {
+        const { rawHeaders } = request
+        const values = rawHeaders.flatMap((name, at) =>
+          at % 2 === 0 && /^x-/i.test(name) ? [[name, rawHeaders[at + 1]]] : []
+        )
+        seen.push([request.method, request.url, values])
+        response.end()
+      })
+      const client = yield* ResilientHttpClient.ResilientHttpClient
+      for (const own of ["given", "not one"]) {
+        const request = HttpClientRequest.put(`${peer.url}/a?b=c`, {
+          headers: { "x-own": "1", "x-correlation-id": own }
+        })
+        yield* client.executeHead(Effect.succeed(request), { url: peer.url, correlationId: "cid_1" })
+      }
+      expect(seen).toEqual(["given", "cid_1"].map((id) => [
+        "PUT",
+        "/a?b=c",
+        [["x-own", "1"], ["x-correlation-id", id]]
+      ]))
+    }).pipe(Effect.provide(guarded(allowing("127.0.0.1"))), quiet))
+
   it.scopedLive("that is allowed is reached", () =>
     Effect.gen(function*() {
       const peer = yield* ok

@@ -35,6 +35,19 @@ describe("make", () => {
       })
     }))
 
+  it.effect("writes the clock's time as it would the same time given as a date", () =>
+    Effect.gen(function*() {
+      for (
+        const time of [0, 999, 1000, 1001, 1999, 1001, 59_999, 60_000, noon.getTime(), noon.getTime() + 7, 4e12 + 70]
+      ) {
+        yield* TestClock.setTime(time)
+        const { occurredAt } = yield* WebhookEvent.make({ type: "a", data: null })
+        expect(occurredAt).toBe(
+          (yield* WebhookEvent.make({ type: "a", data: null, occurredAt: new Date(time) })).occurredAt
+        )
+      }
+    }))
+
   it.effect.each(
     [
       [noon, noonText],

@@ -4,9 +4,11 @@ import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
 import * as TestClock from "effect/TestClock"
 import { CircuitBreakers } from "../../src/http/CircuitBreakers.js"
 import * as ResilientHttpClient from "../../src/http/ResilientHttpClient.js"
+import * as Metrics from "../../src/Metrics.js"
 import * as Endpoint from "../../src/webhooks/Endpoint.js"
 import * as Message from "../../src/webhooks/Message.js"
 import * as testing from "../../src/webhooks/testing.js"
@@ -44,6 +46,22 @@ const send = (
     yield* TestClock.adjust("1 minute")
     return yield* Fiber.join(fiber)
   })
+
+it.effect("counts a delivery as under way until it has ended, or was stopped", () =>
+  Effect.gen(function*() {
+    const underWay = Effect.map(Metric.value(Metrics.inFlight), ({ value }) => value)
+    const before = yield* underWay
+    expect((yield* send()).outcome).toBe("delivered")
+    expect(yield* underWay).toBe(before)
+    const sender = yield* WebhookSender.WebhookSender
+    const event = yield* WebhookEvent.make({ type: "a", data: 1 })
+    const message = yield* Message.toMessage(event, ["event"])
+    const hanging = yield* Effect.fork(sender.send(message, yield* Endpoint.make(document)))
+    yield* TestClock.adjust("1 second")
+    expect(yield* underWay).toBe(before + 1)
+    yield* Fiber.interrupt(hanging)
+    expect(yield* underWay).toBe(before)
+  }).pipe(Effect.provide(sender([200, "timeout"])), quiet))
 
 describe("excerpt", () => {
   it.effect("of the last answer's body, delivered or not", () =>
