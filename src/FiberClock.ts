@@ -8,5 +8,7 @@ export const of = (fiber: Fiber.RuntimeFiber<unknown, unknown>): Clock.Clock =>
   Context.unsafeGet(fiber.currentDefaultServices, Clock.Clock)
 
 /** Milliseconds of it that only go forward. */
-export const monotonic = (fiber: Fiber.RuntimeFiber<unknown, unknown>): number =>
-  Number(of(fiber).unsafeCurrentTimeNanos()) / 1_000_000
+export const monotonic = (fiber: Fiber.RuntimeFiber<unknown, unknown>): number => monotonicOf(of(fiber))
+
+/** Milliseconds of a clock that only go forward. */
+export const monotonicOf = (clock: Clock.Clock): number => Number(clock.unsafeCurrentTimeNanos()) / 1_000_000

@@ -33,6 +33,7 @@ export const alphanumeric = (length: number): Effect.Effect<string> =>
         return next.length < length ? loop(next) : Effect.succeed(next)
       })
     if (random !== ours) return loop("")
+    // Ours gives its bytes at once: an id takes one step of the fiber in place of eight, and a delivery may have two.
     let text = ""
     while (text.length < length) text = extended(text, drawn(needed(length - text.length)), length)
     return Effect.succeed(text)

@@ -11,6 +11,7 @@ import * as FiberRef from "effect/FiberRef"
 import * as Option from "effect/Option"
 import * as Tracer from "effect/Tracer"
 import * as FiberClock from "./FiberClock.js"
+import type { Within } from "./Surroundings.js"
 
 /** What a span begins with. */
 export interface Options {
@@ -27,7 +28,7 @@ export interface Options {
 export const around = <A, E, R>(
   name: string,
   options: Options,
-  use: (span: Tracer.Span, fiber: Fiber.RuntimeFiber<unknown, unknown>, restore: Restore) => Effect.Effect<A, E, R>
+  use: (span: Tracer.Span, fiber: Fiber.RuntimeFiber<unknown, unknown>, restore: Within) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.withFiberRuntime<A, E, R>((fiber) => {
@@ -51,9 +52,6 @@ export const around = <A, E, R>(
       })
     })
   )
-
-/** Makes an effect interruptible where the caller is. */
-export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 // --- internal
 

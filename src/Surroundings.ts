@@ -10,6 +10,9 @@ import * as Tracer from "effect/Tracer"
 import * as CorrelationId from "./CorrelationId.js"
 import { local, locallyAll } from "./Locally.js"
 
+/** Puts an effect where it belongs: where it can be interrupted again, or what its caller has around it and didn't set for the fiber. */
+export type Within = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
 /** Absent: as the running fiber has it. */
 export interface Surroundings {
   /** What spans belong to. */

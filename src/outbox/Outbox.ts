@@ -102,11 +102,14 @@ export const make = (
           maxBytes: options.maxPayloadBytes,
           source: options.source
         })
-        return Effect.flatMap(message, (message) =>
-          Effect.flatMap(
-            idempotencyKey === undefined && event.id === undefined ? noDigest : Message.digest(event),
-            (digest) => Effect.succeed({ message, wanting, idempotencyKey, digest, ...arrival })
-          ))
+        const digest = idempotencyKey === undefined && event.id === undefined ? noDigest : Message.digest(event)
+        return Effect.zipWith(message, digest, (message, digest) => ({
+          message,
+          wanting,
+          idempotencyKey,
+          digest,
+          ...arrival
+        }))
       })
     }
 
@@ -162,10 +165,8 @@ export const make = (
         (item) =>
           Effect.flatMap(store.inTransaction, (inside) =>
             Effect.flatMap(
-              inside
-                ? storeAll([item], ([result]) => Effect.succeed(result!))
-                : submit(item),
-              (result) => Effect.flatMap(finish([item], [result], false), ([enqueued]) => Effect.succeed(enqueued!))
+              inside ? storeAll([item], ([result]) => Effect.succeed(result!)) : submit(item),
+              (result) => Effect.map(finish([item], [result], false), ([enqueued]) => enqueued!)
             ))
       )
 

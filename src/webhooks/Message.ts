@@ -91,16 +91,15 @@ export const toMessage = (
         }
         encoded.set(format, { bytes, contentType: contentTypes[format] })
       }
-      return Effect.flatMap(correlationId(event), (correlationId) =>
-        Effect.succeed({
-          id,
-          eventType: event.type,
-          tenant: event.tenant,
-          aggregateId: event.aggregateId,
-          occurredAt: event.occurredAt,
-          correlationId,
-          encoded
-        }))
+      return Effect.map(correlationId(event), (correlationId) => ({
+        id,
+        eventType: event.type,
+        tenant: event.tenant,
+        aggregateId: event.aggregateId,
+        occurredAt: event.occurredAt,
+        correlationId,
+        encoded
+      }))
     })
   }
   return isWebhookEvent(given) ? Effect.suspend(() => encode(given)) : Effect.flatMap(make(given), encode)

@@ -97,9 +97,9 @@ export const make = (
     /** The message and who gets it; fails if the event can't be encoded. */
     const prepare = (event: WebhookEvent.WebhookEvent): Effect.Effect<Prepared, InvalidMessage> =>
       Effect.flatMap(endpoints.matching(event), (wanting) =>
-        Effect.flatMap(
+        Effect.map(
           Message.toMessage(event, wanting.map((endpoint) => endpoint.format), messageOptions),
-          (message) => Effect.succeed({ message, wanting, begun: new Set<Endpoint>() })
+          (message) => ({ message, wanting, begun: new Set<Endpoint>() })
         ))
 
     /** `stopped`: done where it is interrupted. */
@@ -117,13 +117,14 @@ export const make = (
             return Sending.send(sender, message, endpoint, { parent })
           })
         const [only, ...others] = wanting
-        const report = (deliveries: ReadonlyArray<WebhookSender.DeliveryReport>) =>
-          Effect.succeed({ messageId, eventType, correlationId, deliveries })
         // Where there is but one, a fiber of its own would only cost.
-        const reported = only !== undefined && others.length === 0
-          ? Effect.flatMap(restore(begin(only)), (delivery) => report([delivery]))
-          : Effect.flatMap(restore(Effect.forEach(wanting, begin, { concurrency })), report)
-        return Effect.tapErrorCause(reported, (cause) => Cause.isInterruptedOnly(cause) ? stopped : Effect.void)
+        const deliveries = only !== undefined && others.length === 0
+          ? Effect.map(begin(only), (delivery) => [delivery])
+          : Effect.forEach(wanting, begin, { concurrency })
+        return restore(deliveries).pipe(
+          Effect.map((deliveries) => ({ messageId, eventType, correlationId, deliveries })),
+          Effect.tapErrorCause((cause) => Cause.isInterruptedOnly(cause) ? stopped : Effect.void)
+        )
       })
     }
 

@@ -15,7 +15,6 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as FiberClock from "../FiberClock.js"
 import { apart, currentSingle } from "../http/internal/exchange.js"
-import type { Within } from "../http/internal/transport.js"
 import * as Client from "../http/ResilientHttpClient.js"
 import { logLine } from "../LogLine.js"
 import * as Metrics from "../Metrics.js"
@@ -84,7 +83,10 @@ export class WebhookSender extends Context.Tag("effect-webhooks/WebhookSender")<
   readonly send: (message: Message, endpoint: Endpoint, options?: SendOptions) => Effect.Effect<DeliveryReport>
 }>() {}
 
-/** What may as well be set around `send`, by `withParentSpan`, `annotateLogs` and `withSingleAttempt`; handed over it costs a delivery next to nothing. */
+/**
+ * What may as well be set around `send`, by `withParentSpan`, `annotateLogs` and `withSingleAttempt`; handed over it costs a delivery next to nothing. A sender that a
+ * host makes, or puts around ours, need not know of it: for such a one the library sets it around the call, too.
+ */
 export interface SendOptions extends Surroundings.Surroundings {
   /** Makes the delivery a single attempt with this number, as within `ResilientHttpClient.withSingleAttempt`. */
   readonly single?: number | undefined
@@ -268,7 +270,7 @@ const attempted = (
 const shielded = <A>(
   hook: string,
   value: A,
-  within: Within,
+  within: Surroundings.Within,
   f: ((value: A) => Effect.Effect<void>) | undefined
 ): Effect.Effect<void> =>
   f === undefined ? Effect.void : apart(Effect.suspend(() => f(value))).pipe(
@@ -282,7 +284,7 @@ const shielded = <A>(
 const log = (
   fiber: Fiber.RuntimeFiber<unknown, unknown>,
   report: DeliveryReport,
-  within: Within,
+  within: Surroundings.Within,
   single: boolean
 ): Effect.Effect<void> => {
   const annotations = () => ({

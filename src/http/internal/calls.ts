@@ -213,17 +213,13 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
           : Effect.fail(Errors.responseError(answer.request, answer, answer.attempts))
       }),
     head: (request, options) =>
-      Effect.flatMap(
-        run(request, undefined, options),
-        ({ attempts, body, complete, headers, status }) =>
-          Effect.succeed({
-            status,
-            headers,
-            body,
-            complete,
-            attempts
-          })
-      )
+      Effect.map(run(request, undefined, options), ({ attempts, body, complete, headers, status }) => ({
+        status,
+        headers,
+        body,
+        complete,
+        attempts
+      }))
   }
 }
 

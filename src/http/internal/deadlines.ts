@@ -9,6 +9,7 @@ import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import { globalValue } from "effect/GlobalValue"
 import * as Option from "effect/Option"
+import * as FiberClock from "../../FiberClock.js"
 
 /** A time limit that is set. */
 export interface Deadline {
@@ -44,8 +45,8 @@ export const within = <A, E, R, E2>(
     )
   )
 
-/** Milliseconds of a clock that only goes forward. */
-export const monotonic = (clock: Clock.Clock): number => Number(clock.unsafeCurrentTimeNanos()) / 1_000_000
+/** Milliseconds of a clock that only go forward. */
+export const monotonic = FiberClock.monotonicOf
 
 // --- internal
 

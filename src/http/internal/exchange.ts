@@ -15,6 +15,7 @@ import * as CorrelationId from "../../CorrelationId.js"
 import { defaults } from "../../Defaults.js"
 import * as FiberClock from "../../FiberClock.js"
 import * as Spans from "../../Spans.js"
+import type { Within } from "../../Surroundings.js"
 import * as Errors from "../ResilientHttpClientError.js"
 import * as TransportFailure from "../TransportFailure.js"
 import type * as Answers from "./answers.js"
@@ -78,7 +79,7 @@ export interface Call {
   readonly prompt: boolean
   /** Of the attempts' spans; `undefined`: the fiber's. */
   readonly parent: Tracer.AnySpan | undefined
-  readonly within: Transport.Within
+  readonly within: Within
 }
 
 /** The number of the attempt that is made next, or that is under way and has made no request yet. */

@@ -6,6 +6,7 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as Tracer from "effect/Tracer"
+import type { Within } from "../../Surroundings.js"
 import type * as Circuit from "../Circuit.js"
 import type * as RetryBudget from "../RetryBudget.js"
 import type * as RetryPolicy from "../RetryPolicy.js"
@@ -36,9 +37,9 @@ export interface ExecuteHeadOptions {
   readonly single?: number | undefined
   /**
    * What is around the call and not set for the fiber (log annotations, say): put around whatever of a host's may look, its `HttpClient`, its retry policy and the
-   * log. Setting it for the fiber, once a call, takes longer than all else.
+   * log. To set it for the fiber and take it back took a fifth of a delivery's time.
    */
-  readonly within?: (<A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>) | undefined
+  readonly within?: Within | undefined
   /** The request is made without waiting for anything, so that making it needs no time limit (which takes a fiber). */
   readonly prompt?: boolean | undefined
   /** In place of the client's attempt timeout. */

@@ -7,9 +7,9 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as ScheduleDecision from "effect/ScheduleDecision"
 import * as ScheduleIntervals from "effect/ScheduleIntervals"
+import type { Within } from "../../Surroundings.js"
 import type { RetryPolicy } from "../RetryPolicy.js"
 import { monotonicNow } from "./monotonic.js"
-import type { Within } from "./transport.js"
 
 /** What the loop must know of an attempt that did not end well. */
 export interface Repeatable {

@@ -5,10 +5,10 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type { Within } from "../../Surroundings.js"
 import { BoundedKeys } from "./BoundedKeys.js"
 import * as Deadlines from "./deadlines.js"
 import { Places, type Ticket } from "./places.js"
-import type * as Transport from "./transport.js"
 
 /** When a call may no longer wait (monotonic milliseconds), and how it then fails. */
 export interface Patience<E> {
@@ -17,7 +17,7 @@ export interface Patience<E> {
 }
 
 /** What is done about an end; uninterruptible. `restore`: where the caller could be interrupted. */
-export type After<A, E> = (exit: Exit.Exit<A, E>, restore: Transport.Within) => Effect.Effect<void> | undefined
+export type After<A, E> = (exit: Exit.Exit<A, E>, restore: Within) => Effect.Effect<void> | undefined
 
 export interface Slots {
   /**

@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import { constTrue } from "effect/Function"
 import * as Option from "effect/Option"
 import * as CorrelationId from "../../CorrelationId.js"
+import type { Within } from "../../Surroundings.js"
 import * as Body from "./body.js"
 import { currentAttempt } from "./currentAttempt.js"
 import * as Deadlines from "./deadlines.js"
@@ -37,9 +38,6 @@ export interface Terms {
   readonly onHead: (status: number, headers: Headers.Headers) => void
 }
 
-/** Puts an effect where it belongs: what whoever calls has around it and didn't set for the fiber. */
-export type Within = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-
 /** An answer. */
 export interface Reply extends Body.Body {
   readonly status: number
@@ -49,7 +47,7 @@ export interface Reply extends Body.Body {
 /** Ends without an answer: its time was over, or the body that must come whole is longer than it may be. */
 export type Ended = "OutOfTime" | "TooLarge"
 
-/** Sends a request and waits for its answer; interruptible, even where its caller isn't. */
+/** Sends a request and waits for its answer, once; interruptible, even where its caller isn't. */
 export type Transport = (
   request: HttpClientRequest.HttpClientRequest,
   terms: Terms

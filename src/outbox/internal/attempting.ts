@@ -32,7 +32,7 @@ export const attempt = (
         // Its time in a paced endpoint's row is over: sent now, it would come too close to the next.
         !isInTime || (claimed.endpoint.rateLimit !== undefined && startedAt > claimed.notBefore + tolerance)
           ? Effect.succeed<Attempted>({ report: undefined, startedAt })
-          : Effect.flatMap(send(sender, claimed), (report) => Effect.succeed<Attempted>({ report, startedAt })))
+          : Effect.map(send(sender, claimed), (report): Attempted => ({ report, startedAt })))
   )
 
 // --- internal

