@@ -1,4 +1,4 @@
-import { writeFileSync } from "node:fs"
+import { readFileSync, writeFileSync } from "node:fs"
 import { createServer } from "node:net"
 import { join } from "node:path"
 import { afterAll, describe, expect, it } from "vitest"
@@ -55,6 +55,36 @@ describe.concurrent.each(["sqlite", "postgres"] as const)("a worker on %s", (bac
       { state: "delivered" }
     ])
   })
+})
+
+describe.concurrent("a worker that was killed", () => {
+  it.runIf(process.platform === "linux")(
+    "holds its database no longer, though nobody has asked what became of it",
+    async () => {
+      const database = await fresh("sqlite")
+      const env = environment(database.url)
+      // A parent that never asks: the process stays as what it is called, a zombie.
+      const parent = start(["-c", `"$node" "$cli" worker >/dev/null 2>&1 & echo $!; exec sleep 60`], {
+        command: ["bash", "--norc"],
+        env: { ...env, node: process.execPath, cli: bin }
+      })
+      await until(() => parent.out().includes("\n"))
+      const pid = Number(parent.out())
+      let rows: ReadonlyArray<unknown> = []
+      while (rows.length === 0) {
+        rows = await query(database, "SELECT value FROM webhook_meta WHERE key = 'worker'").catch(() => [])
+      }
+      process.kill(pid, "SIGKILL")
+      const state = () => readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]?.[0]
+      await until(() => state() === "Z")
+      const next = start(["worker"], { env })
+      await until(() => next.out() !== "" || next.err() !== "")
+      expect(next.out()).toBe(started(database.url, "0 endpoints"))
+      next.child.kill("SIGTERM")
+      parent.child.kill("SIGKILL")
+      expect(await next.ended).toMatchObject({ code: 0 })
+    }
+  )
 })
 
 describe.concurrent("a stop", () => {

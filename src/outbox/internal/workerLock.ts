@@ -44,7 +44,13 @@ export const acquire = (
 ): Effect.Effect<WorkerLock, OutboxUnavailable | WorkerAlreadyRunning, Scope.Scope> =>
   store.dialect === "pg" ? Effect.succeed({ check: Effect.succeed(true) }) : Effect.gen(function*() {
     const token = yield* alphanumeric(16)
-    const self = { token, pid: process.pid, host: hostname(), place: placeOf(), started: startOf(process.pid) }
+    const self = {
+      token,
+      pid: process.pid,
+      host: hostname(),
+      place: placeOf(),
+      started: statusOf(process.pid)?.started
+    }
     const attempt = store.transaction(Effect.gen(function*() {
       const now = yield* store.now
       const other = yield* holder(store)
@@ -124,8 +130,10 @@ const hasDied = ({ pid, place, started, token }: Holder, self: Self): boolean =>
     // Somebody else's process (`EPERM`) is one, too.
     if ((error as NodeJS.ErrnoException).code === "ESRCH") return true
   }
-  const found = startOf(pid)
-  return found !== undefined && started !== undefined && found !== started
+  const found = statusOf(pid)
+  // Killed, and not yet asked after by its parent, a process still answers to its id.
+  if (found?.state === "Z" || found?.state === "X") return true
+  return found !== undefined && started !== undefined && found.started !== started
 }
 
 /** On Linux the boot of the machine and the namespace of process ids; other systems have one for all, and their name. */
@@ -140,11 +148,14 @@ const placeOf = (): string | undefined => {
   }
 }
 
-/** The 22nd field of `/proc/[pid]/stat` (proc_pid_stat(5)); the second, a name in parentheses, may hold anything. */
-const startOf = (pid: number): string | undefined => {
+/** The third and the 22nd field of `/proc/[pid]/stat` (proc_pid_stat(5)); the second, a name in parentheses, may hold anything. */
+const statusOf = (
+  pid: number
+): { readonly state: string | undefined; readonly started: string | undefined } | undefined => {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8")
-    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19]
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ")
+    return { state: fields[0], started: fields[19] }
   } catch {
     return undefined
   }
