@@ -1,6 +1,6 @@
 import { writeFileSync } from "node:fs"
 import { get } from "node:http"
-import { createServer } from "node:net"
+import { connect, createServer } from "node:net"
 import { join } from "node:path"
 import { afterAll, describe, expect, it } from "vitest"
 import { folder, json, receive, run, type Running, start, until } from "./cli.js"
@@ -121,6 +121,25 @@ describe.concurrent("serve", () => {
     server.child.kill("SIGTERM")
     const { err, out } = await server.ended
     expect(out + err).not.toContain("0123456789abcdef")
+  })
+
+  it("stops at once, though a stranger holds a request back", async () => {
+    const database = await fresh("sqlite")
+    const server = start(["serve", "--port", "0", "--json"], {
+      env: environment(database.url, undefined, { WEBHOOKS_GRACE: "1h" })
+    })
+    const url = new URL(await listening(server))
+    const half = connect(Number(url.port), url.hostname)
+    half.on("error", () => undefined)
+    await new Promise<void>((resolve) => half.write("GET /v1/stats HTTP/1.1\r\nhost: x\r\n", () => resolve()))
+    // What comes later has been read later.
+    expect((await fetch(`${url.href}health/live`)).status).toBe(200)
+    const from = performance.now()
+    server.child.kill("SIGTERM")
+    expect(await server.ended).toMatchObject({ code: 0, signal: null })
+    // After ten seconds the request would be too late in any case.
+    expect(performance.now() - from).toBeLessThan(8000)
+    half.destroy()
   })
 
   it("says what is wrong with a file of a secret, and with a name", async () => {

@@ -138,8 +138,10 @@ export const listen = <R>(
       () =>
         Effect.async<void>((resume) => {
           server.close(() => resume(Effect.void))
-          // An answer that is to come says that it is the last; a connection that waits for nothing is closed already.
-          for (const open of connections.values()) {
+          for (const [socket, open] of connections) {
+            // Node.js counts half a head as a request that is under way: a stranger could hold the stop up with it.
+            if (open.size === 0) socket.destroy()
+            // An answer that is to come says that it is the last.
             for (const response of open) if (!response.headersSent) response.shouldKeepAlive = false
           }
         }).pipe(
