@@ -15,6 +15,7 @@ import * as Message from "../webhooks/Message.js"
 import { InvalidEvent, type UnserializableEvent, type WebhookEvent } from "../webhooks/WebhookEvent.js"
 import * as Batching from "./internal/batching.js"
 import * as Enqueueing from "./internal/enqueueing.js"
+import * as Reserving from "./internal/reserving.js"
 import { OutboxUnavailable } from "./OutboxError.js"
 import { OutboxSchema } from "./Schema.js"
 
@@ -124,32 +125,59 @@ export const make = (
       items: ReadonlyArray<Enqueueing.Prepared>,
       settle: (results: ReadonlyArray<Enqueueing.Result>) => Effect.Effect<A, E>
     ): Effect.Effect<A, E | OutboxUnavailable> =>
-      Effect.suspend(() => {
-        let again = false
-        const once = Effect.suspend(() => {
-          const stored = store.transaction(Effect.flatMap(Enqueueing.run(store, items, again), settle))
-          again = true
-          return stored
+      Effect.flatMap(store.inTransaction, (inside) =>
+        inside
+          ? store.transaction(Effect.flatMap(Enqueueing.run(store, items, undefined, undefined), ({ results }) =>
+            settle(results)))
+          : Effect.uninterruptibleMask((restore) =>
+            Effect.flatMap(Reserving.reserve(store, pairsOf(items)), (reservation) =>
+              restore(storeAlone(items, settle, reservation)))
+          )) as Effect.Effect<A, E | OutboxUnavailable>
+
+    /** In a transaction of our own. */
+    const storeAlone = <A, E>(
+      items: ReadonlyArray<Enqueueing.Prepared>,
+      settle: (results: ReadonlyArray<Enqueueing.Result>) => Effect.Effect<A, E>,
+      reservation: Reserving.Reservation | undefined
+    ) => {
+      let before: Enqueueing.Before | undefined
+      let stored: Enqueueing.Stored | undefined
+      // Whether all that was stored was committed as claimed, and has begun.
+      let isBegun = false
+      const once = Effect.suspend(() => {
+        // Where the answer to a COMMIT was lost, the next run finds what this one has stored, tells it as its own, and leaves it to be found by a worker.
+        const kept = before === undefined ? reservation : undefined
+        const run = Effect.map(Enqueueing.run(store, items, kept, before), (one) => {
+          stored = one
+          return one.results
         })
-        return Effect.flatMap(store.inTransaction, (inside) =>
-          inside ? once : Effect.ensuring(
-            Effect.retry(once, {
-              // Where the answer to a COMMIT was lost, the second run finds what the first has stored, and tells it as its own.
-              while: (error) =>
-                isUnavailable(error) && error.reason === "unreachable",
-              schedule: reconnecting
-            }),
-            // However it ends: nobody may be left to hear of a commit, or to be told of it.
-            store.signal
-          ))
-      }) as Effect.Effect<A, E | OutboxUnavailable>
+        const committed = Effect.suspend(() => {
+          isBegun = stored?.isWaiting === false
+          return kept === undefined || stored === undefined ? Effect.void : kept.begin(stored.claimed)
+        })
+        const made = store.transaction(Effect.flatMap(run, settle), { committed })
+        before = { fence: kept?.fence ?? before?.fence }
+        return made
+      })
+      const again = Effect.retry(once, {
+        while: (error) =>
+          isUnavailable(error) && error.reason === "unreachable",
+        schedule: reconnecting
+      })
+      // However it ends: nobody may be left to hear of a commit, or to be told of it.
+      const told = Effect.suspend(() =>
+        isBegun ? Effect.void : store.signal
+      )
+      return Effect.ensuring(again, Effect.zipRight(reservation?.end ?? Effect.void, told))
+    }
 
     const batching = yield* Batching.make(
       (items: ReadonlyArray<Enqueueing.Prepared>) =>
         storeAll(items, Effect.succeed),
       maxBatch,
       // Something about one of them, a trigger of the host's say.
-      ({ reason }: OutboxUnavailable) => reason === "constraint" || reason === "other"
+      ({ reason }: OutboxUnavailable) =>
+        reason === "constraint" || reason === "other"
     )
 
     const submit = (item: Enqueueing.Prepared): Effect.Effect<Enqueueing.Result, OutboxUnavailable> =>
@@ -220,6 +248,9 @@ export class InvalidIdempotencyKey
 }
 
 // --- internal
+
+const pairsOf = (items: ReadonlyArray<Enqueueing.Prepared>): ReadonlyArray<Reserving.Pair> =>
+  items.flatMap(({ message, wanting }) => wanting.map(({ id }) => ({ messageId: message.id, endpointId: id })))
 
 type Arrival = Pick<Enqueueing.Prepared, "createdAt" | "traceParent">
 

@@ -92,15 +92,15 @@ const migrateStore = (store: Store.Store): Effect.Effect<Migrated, OutboxUnavail
     (found): Effect.Effect<Migrated, OutboxUnavailable | SchemaTooNew> =>
       found === version ?
         Effect.succeed({ from: found, to: found }) : // An index of a large table takes its time.
-        store.transaction(locked(store), "24 hours")
+        store.transaction(locked(store), { limit: "24 hours" })
   )
 
 const locked = (store: Store.Store): Effect.Effect<Migrated, SchemaTooNew | SqlError> =>
   Effect.gen(function*() {
-    const { dialect, prefix, sql } = store
+    const { dialect, prefix, execute, sql } = store
     // SQLite's transaction is the lock; PostgreSQL's is named after the tables, and ends with the transaction.
     if (dialect === "pg") {
-      yield* sql`SELECT pg_advisory_xact_lock(hashtextextended(${`effect-webhooks ${prefix}`}, 0))`
+      yield* execute`SELECT pg_advisory_xact_lock(hashtextextended(${`effect-webhooks ${prefix}`}, 0))`
     }
     yield* sql.unsafe(metaTable(prefix)).unprepared
     const from = yield* found(store)
@@ -108,22 +108,22 @@ const locked = (store: Store.Store): Effect.Effect<Migrated, SchemaTooNew | SqlE
     for (const statements of migrations(dialect, prefix).slice(from)) {
       for (const statement of statements) yield* sql.unsafe(statement).unprepared
     }
-    yield* sql`INSERT INTO ${store.tables.meta} (key, value) VALUES ('version', ${String(version)})
+    yield* execute`INSERT INTO ${store.tables.meta} (key, value) VALUES ('version', ${String(version)})
       ON CONFLICT (key) DO UPDATE SET value = excluded.value`
     return { from, to: version }
   })
 
 /** The version of the tables; 0 without any. */
-const found = ({ sql, tables }: Store.Store): Effect.Effect<number, SqlError> =>
+const found = ({ execute, tables }: Store.Store): Effect.Effect<number, SqlError> =>
   Effect.map(
-    sql<{ readonly value: string }>`SELECT value FROM ${tables.meta} WHERE key = 'version'`,
+    execute<{ readonly value: string }>`SELECT value FROM ${tables.meta} WHERE key = 'version'`,
     ([row]) => Number(row?.value ?? 0)
   )
 
-const exists = ({ dialect, prefix, sql }: Store.Store): Effect.Effect<boolean, SqlError> =>
+const exists = ({ dialect, prefix, execute }: Store.Store): Effect.Effect<boolean, SqlError> =>
   Effect.map(
     dialect === "pg"
-      ? sql`SELECT 1 WHERE to_regclass(${`${prefix}meta`}) IS NOT NULL`
-      : sql`SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ${`${prefix}meta`}`,
+      ? execute`SELECT 1 WHERE to_regclass(${`${prefix}meta`}) IS NOT NULL`
+      : execute`SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ${`${prefix}meta`}`,
     (rows) => rows.length > 0
   )

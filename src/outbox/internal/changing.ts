@@ -33,8 +33,8 @@ export const cancel = (
       }
       if (isLeased(row, now)) return yield* new DeliveryLeased({ id, until: Number(row.due_at) })
       // One more attempt of what has been delivered: it still has been. And without the fence of a lease that lapsed, a worker that wakes late can't settle it.
-      const { sql, tables } = store
-      return yield* sql<DeliveryRow>`UPDATE ${tables.deliveries}
+      const { execute, tables } = store
+      return yield* execute<DeliveryRow>`UPDATE ${tables.deliveries}
         SET state = CASE WHEN once = 1 THEN 'delivered' ELSE 'discarded' END,
           reason = CASE WHEN once = 1 THEN NULL ELSE 'cancelled' END,
           ended_at = ${now}, lane = 'retry', held = 0, once = 0, fence = NULL
@@ -50,7 +50,7 @@ export const replay = (
 ): Effect.Effect<Delivery, DeliveryNotFound | EndpointDisabled | OutboxUnavailable> =>
   change(store, id, (row, now) =>
     Effect.gen(function*() {
-      const { sql, tables } = store
+      const { execute, sql, tables } = store
       const endpointId = row.endpoint_id
       const configured = yield* disabled(endpointId)
       if (configured !== undefined) return yield* new EndpointDisabled({ endpointId, reason: configured })
@@ -62,13 +62,13 @@ export const replay = (
       if (isLeased(row, now)) return [row]
       if (row.state === "pending") {
         // A lapsed lease is due already, and who takes it up must see that it lapsed.
-        return yield* sql<DeliveryRow>`UPDATE ${tables.deliveries}
+        return yield* execute<DeliveryRow>`UPDATE ${tables.deliveries}
           SET due_at = CASE WHEN due_at < ${now} THEN due_at ELSE ${now} END
           WHERE id = ${Number(row.id)} ${returning(store)}`
       }
       // What has been delivered gets one more attempt, and no schedule to go on with if that fails.
       const delivered = row.state === "delivered"
-      return yield* sql<DeliveryRow>`UPDATE ${tables.deliveries}
+      return yield* execute<DeliveryRow>`UPDATE ${tables.deliveries}
         SET state = 'pending', reason = NULL, ended_at = NULL, lane = 'retry', held = ${row.order_key === null ? 0 : 1},
           due_at = ${now}, fence = NULL, lapses = 0, once = ${delivered ? 1 : 0},
           step = ${delivered ? sql.literal("step") : 0}
@@ -85,23 +85,26 @@ const change = <E>(
 ): Effect.Effect<Delivery, Exclude<E, SqlError> | DeliveryNotFound | OutboxUnavailable> => {
   const number = parseDeliveryId(id)
   if (number === undefined) return Effect.fail(new DeliveryNotFound({ id: asId(id) }))
-  const { dialect, sql, tables } = store
-  const select = sql<DeliveryRow>`SELECT ${columns(store)} FROM ${tables.deliveries} AS d WHERE d.id = ${number}`
+  const { dialect, execute, sql, tables } = store
+  const select = sql`SELECT ${columns(store)} FROM ${tables.deliveries} AS d WHERE d.id = ${number}`
   const found = ([row]: ReadonlyArray<DeliveryRow>): Effect.Effect<DeliveryRow, DeliveryNotFound> =>
     row === undefined ? Effect.fail(new DeliveryNotFound({ id: asId(id) })) : Effect.succeed(row)
   const changed = store.transaction(Effect.gen(function*() {
     // Endpoint and aggregate of a delivery never change: they may be read before it is locked, and the order is locked before any row.
-    const { endpoint_id: endpointId, order_key: orderKey } = yield* Effect.flatMap(select, found)
+    const { endpoint_id: endpointId, order_key: orderKey } = yield* Effect.flatMap(
+      execute<DeliveryRow>`${select}`,
+      found
+    )
     const pairs = orderKey === null ? [] : [{ endpointId, orderKey }]
     yield* Ordering.lock(store, pairs)
-    const locked = dialect === "pg" ? sql<DeliveryRow>`${select} FOR UPDATE OF d` : select
+    const locked = execute<DeliveryRow>`${select} ${sql.literal(dialect === "pg" ? "FOR UPDATE OF d" : "")}`
     const row = yield* Effect.flatMap(locked, found)
     const now = yield* store.now
     const changed = yield* Effect.flatMap(f(row, now), found)
     yield* Ordering.release(store, pairs)
     yield* store.wake
     // Whose turn it is may have changed.
-    const [after] = pairs.length === 0 ? [changed] : yield* select
+    const [after] = pairs.length === 0 ? [changed] : yield* execute<DeliveryRow>`${select}`
     return toDelivery(after ?? changed, now)
   }))
   return Effect.ensuring(changed, store.signal)

@@ -128,11 +128,11 @@ export const claimSuspect = (
 ): Effect.Effect<Claimed | undefined, OutboxUnavailable> =>
   store.transaction(Effect.gen(function*() {
     const now = yield* store.now
-    const { rows, sql, tables: { deliveries } } = store
+    const { rows, execute, tables: { deliveries } } = store
     const byId = new Map(endpoints.map((endpoint) => [endpoint.id, endpoint]))
     const busy = new Set(suspects.map(({ endpoint }) => endpoint.id))
     const asked = endpoints.map(({ id }) => ({ id, busy: busy.has(id) ? 1 : 0 }))
-    const [found] = yield* sql<{ readonly id: number | string; readonly endpoint_id: string }>`
+    const [found] = yield* execute<{ readonly id: number | string; readonly endpoint_id: string }>`
       SELECT d.id, d.endpoint_id FROM ${rows(asked, { id: "text", busy: "integer" })}
       JOIN ${deliveries} d ON d.endpoint_id = v.id
       WHERE d.state = 'pending' AND d.held = 0 AND d.lane = 'leased' AND d.due_at <= ${now}
@@ -144,7 +144,7 @@ export const claimSuspect = (
     const row = rowOf(yield* EndpointRows.lock(store, [endpoint.id], now, lease.circuit), endpoint.id, lease.circuit)
     const granted = grant(row, endpoint, 1, now, lease.circuit)
     if (granted.times.length === 0) return undefined
-    yield* sql`UPDATE ${deliveries} SET due_at = ${now + lease.length}, fence = ${lease.fence}, lapses = lapses + 1
+    yield* execute`UPDATE ${deliveries} SET due_at = ${now + lease.length}, fence = ${lease.fence}, lapses = lapses + 1
       WHERE id = ${found.id}`
     yield* EndpointRows.write(store, [granted.after(1)], now)
     const [claimed] = yield* read(store, [Number(found.id)])
@@ -216,7 +216,7 @@ const takeSome = (
   now: number,
   lease: Lease
 ): Effect.Effect<ReadonlyArray<Row>, SqlError> => {
-  const { dialect, rows, sql, tables: { deliveries } } = store
+  const { dialect, rows, execute, sql, tables: { deliveries } } = store
   const pending = lease.firstDelay === 0
     ? sql.literal("d.state = 'pending' AND d.held = 0")
     : sql`d.state = 'pending' AND d.held = 0 AND (d.lane <> 'first' OR d.created_at <= ${now - lease.firstDelay})`
@@ -239,7 +239,7 @@ const takeSome = (
       ))
     })`
   return Effect.flatMap(
-    sql<{ readonly id: number | string }>`UPDATE ${deliveries}
+    execute<{ readonly id: number | string }>`UPDATE ${deliveries}
       SET lane = 'leased', due_at = ${now + lease.length}, fence = ${lease.fence}
       WHERE ${picked} RETURNING id`,
     (ids) => read(store, ids.map(({ id }) => Number(id)))
@@ -247,8 +247,8 @@ const takeSome = (
 }
 
 const read = (store: Store, ids: ReadonlyArray<number>): Effect.Effect<ReadonlyArray<Row>, SqlError> => {
-  const { rows, sql, tables: { deliveries, messages } } = store
-  return ids.length === 0 ? Effect.succeed([]) : sql<Row>`
+  const { rows, execute, sql, tables: { deliveries, messages } } = store
+  return ids.length === 0 ? Effect.succeed([]) : execute<Row>`
     SELECT ${sql.literal(columns)} FROM ${rows(ids.map((id) => ({ id })), { id: "bigint" })}
     JOIN ${deliveries} d ON d.id = v.id JOIN ${messages} m ON m.id = d.message_id`
 }

@@ -81,16 +81,16 @@ const of = (counts: Map<string, Counts>, id: string): Counts => {
 
 const finite = (value: number): number | undefined => Number.isFinite(value) ? value : undefined
 
-const ended = ({ sql, tables }: Store) =>
-  sql<{ readonly state: string; readonly n: Numeric }>`
+const ended = ({ execute, tables }: Store) =>
+  execute<{ readonly state: string; readonly n: Numeric }>`
     SELECT d.state, COUNT(*) AS n FROM ${tables.deliveries} AS d WHERE d.state <> 'pending' GROUP BY d.state`
 
 /**
  * Each endpoint's lanes. What is due at once has a due time of 0, so its time is that of its storing: of the first of them by id. A leased one's due
  * time is the end of its lease: that of a lapsed one counts.
  */
-const waiting = ({ sql, tables }: Store, now: number) =>
-  sql<{
+const waiting = ({ execute, tables }: Store, now: number) =>
+  execute<{
     readonly endpoint_id: string
     readonly n: Numeric
     readonly leased: Numeric
@@ -107,7 +107,7 @@ const waiting = ({ sql, tables }: Store, now: number) =>
       FROM ${tables.deliveries} AS d WHERE d.state = 'pending' AND d.held = 0 GROUP BY d.endpoint_id, d.lane
     ) AS g`
 
-const held = ({ sql, tables }: Store) =>
-  sql<{ readonly endpoint_id: string; readonly n: Numeric }>`
+const held = ({ execute, tables }: Store) =>
+  execute<{ readonly endpoint_id: string; readonly n: Numeric }>`
     SELECT d.endpoint_id, COUNT(*) AS n FROM ${tables.deliveries} AS d
     WHERE d.state = 'pending' AND d.order_key IS NOT NULL AND d.held = 1 GROUP BY d.endpoint_id`

@@ -22,10 +22,10 @@ export const discardPending = (
 
 /** Endpoints that don't want to hear from us and of which an ordered delivery still waits for its turn, which no claim would ever see. */
 export const heldByGone = (
-  { query, sql, tables: { deliveries, endpoints } }: Store
+  { query, execute, tables: { deliveries, endpoints } }: Store
 ): Effect.Effect<ReadonlyArray<string>, OutboxUnavailable> =>
   query(Effect.map(
-    sql<
+    execute<
       { readonly id: string }
     >`SELECT e.id FROM ${endpoints} e WHERE e.disabled_by IN ('gone', 'receiver') AND EXISTS (
       SELECT 1 FROM ${deliveries} d WHERE d.state = 'pending' AND d.order_key IS NOT NULL AND d.endpoint_id = e.id
@@ -36,7 +36,7 @@ export const heldByGone = (
 // --- internal
 
 const discard = (
-  { dialect, sql, tables: { deliveries } }: Store,
+  { dialect, execute, sql, tables: { deliveries } }: Store,
   endpointId: string,
   now: number
 ): Effect.Effect<number, SqlError> => {
@@ -45,12 +45,12 @@ const discard = (
     state = CASE WHEN once = 1 THEN 'delivered' ELSE 'discarded' END, reason = CASE WHEN once = 1 THEN NULL ELSE 'disabled' END,
     held = 0, once = 0, fence = NULL, ended_at = ${now}`
   return Effect.zipWith(
-    sql`UPDATE ${deliveries} ${ending} WHERE id IN (
+    execute`UPDATE ${deliveries} ${ending} WHERE id IN (
       SELECT id FROM ${deliveries}
       WHERE state = 'pending' AND held = 0 AND endpoint_id = ${endpointId} AND (lane <> 'leased' OR due_at <= ${now})
       LIMIT 1000 ${free}
     ) RETURNING 1`,
-    sql`UPDATE ${deliveries} ${ending} WHERE id IN (
+    execute`UPDATE ${deliveries} ${ending} WHERE id IN (
       SELECT id FROM ${deliveries}
       WHERE state = 'pending' AND order_key IS NOT NULL AND held = 1 AND endpoint_id = ${endpointId}
       LIMIT 1000 ${free}

@@ -54,6 +54,15 @@ export const blank = (id: string, settings: Circuit.Settings = defaultSettings):
   nextSlotAt: undefined
 })
 
+/** The generation of a circuit as its column has it. */
+export const generationOf = (circuit: string | null): number => decodeCircuit(circuit, defaultSettings).generation
+
+/** As a condition on a row `e`, which may be absent: it may be sent to at `now`, and none needs to be asked. */
+export const isOpen = ({ sql }: Store, now: number): Statement.Fragment =>
+  sql`(e.id IS NULL OR (e.disabled_at IS NULL AND coalesce(e.paused_until, 0) <= ${now} AND (e.circuit IS NULL OR ${
+    sql.literal(`e.circuit LIKE '%"_tag":"Closed"%'`)
+  })))`
+
 /** The rows of these endpoints as far as there are any, without a lock. */
 export const read = (
   store: Store,
@@ -88,7 +97,7 @@ export const readAll = (
   settings: Circuit.Settings = defaultSettings
 ): Effect.Effect<ReadonlyMap<string, EndpointRow>, OutboxUnavailable> =>
   store.query(Effect.map(
-    store.sql<RawRow>`SELECT ${columns(store)} FROM ${store.tables.endpoints} AS e ORDER BY e.id`,
+    store.execute<RawRow>`SELECT ${columns(store)} FROM ${store.tables.endpoints} AS e ORDER BY e.id`,
     (rows) => toMap(rows, settings)
   ))
 
@@ -104,10 +113,10 @@ export const lock = (
 ): Effect.Effect<ReadonlyMap<string, EndpointRow>, SqlError.SqlError> =>
   Effect.gen(function*() {
     if (ids.length === 0) return new Map<string, EndpointRow>()
-    const { sql, tables } = store
+    const { execute, sql, tables } = store
     const wanted = idsOf(store, ids)
     // In the order of the ids, like the locks: whoever inserts or locks several never waits in a circle.
-    yield* sql`
+    yield* execute`
       INSERT INTO ${tables.endpoints} (id, consecutive_failures, updated_at)
       SELECT v.id, 0, CAST(${now} AS BIGINT) FROM ${wanted}
       WHERE NOT EXISTS (SELECT 1 FROM ${tables.endpoints} AS e WHERE e.id = v.id)
@@ -129,9 +138,9 @@ export const write = (
 ): Effect.Effect<void, SqlError.SqlError> => {
   const raw = Array.from(rows, toRaw)
   if (raw.length === 0) return Effect.void
-  const { sql, tables } = store
+  const { execute, sql, tables } = store
   const names = sql.literal(written.join(", "))
-  return Effect.asVoid(sql`
+  return Effect.asVoid(execute`
     INSERT INTO ${tables.endpoints} (${names}, updated_at)
     SELECT ${sql.literal(written.map((name) => `v.${name}`).join(", "))}, CAST(${now} AS BIGINT)
     FROM ${store.rows(raw, types)}
@@ -179,7 +188,7 @@ const select = (
   ids: Statement.Fragment,
   locking: Statement.Fragment
 ): Effect.Effect<ReadonlyArray<RawRow>, SqlError.SqlError> =>
-  store.sql<RawRow>`
+  store.execute<RawRow>`
     SELECT ${columns(store)} FROM ${store.tables.endpoints} AS e
     WHERE e.id IN (SELECT v.id FROM ${ids})
     ORDER BY e.id ${locking}`

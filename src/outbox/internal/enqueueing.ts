@@ -4,9 +4,12 @@
 import { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import { createHash } from "node:crypto"
-import type { Endpoint } from "../../webhooks/Endpoint.js"
+import type { Endpoint, Format } from "../../webhooks/Endpoint.js"
 import type { Message } from "../../webhooks/Message.js"
+import type { Claimed } from "./claiming.js"
+import * as EndpointRows from "./endpointRows.js"
 import * as Ordering from "./ordering.js"
+import type { Reservation } from "./reserving.js"
 import type { Store } from "./store.js"
 
 /** A message that is ready to be stored. */
@@ -25,15 +28,25 @@ export type Result =
   | { readonly _tag: "Stored"; readonly messageId: string; readonly duplicate: boolean; readonly deliveries: number }
   | { readonly _tag: "Conflict"; readonly messageId: string; readonly by: "id" | "idempotencyKey" }
 
+/** What came of all of them. */
+export interface Stored {
+  readonly results: ReadonlyArray<Result>
+  /** Deliveries that were stored as claimed. */
+  readonly claimed: ReadonlyArray<Claimed>
+  /** Whether others wait for a worker to find them. */
+  readonly isWaiting: boolean
+}
+
 /**
- * Stores what is new of the messages and tells of each, in their order; a conflict stores nothing of its message. Must run in a transaction. `again`: the
- * same items have been run before, and nobody knows whether that was committed.
+ * Stores what is new of the messages and tells of each, in their order; a conflict stores nothing of its message. Must run in a transaction. Deliveries
+ * that have a slot reserved are stored as claimed.
  */
 export const run = (
   store: Store,
   items: ReadonlyArray<Prepared>,
-  again: boolean
-): Effect.Effect<ReadonlyArray<Result>, SqlError> =>
+  reservation: Reservation | undefined,
+  before: Before | undefined
+): Effect.Effect<Stored, SqlError> =>
   Effect.gen(function*() {
     // In one order for all, so that two transactions with the same keys wait for each other instead of killing each other.
     const sorted = [...items].sort((left, right) => compareTexts(keyOf(left), keyOf(right)))
@@ -54,12 +67,21 @@ export const run = (
       })
     }
     const stored = items.filter((item) => fresh.has(item))
-    yield* insertDeliveries(store, stored)
+    const claimed = yield* insertDeliveries(store, stored, reservation)
     const known = items.filter((item) => !fresh.has(item))
-    if (known.length > 0) yield* compare(store, known, results, again)
-    if (stored.some(({ wanting }) => wanting.length > 0)) yield* store.wake
-    return items.map((item) => results.get(item)!)
+    if (known.length > 0) yield* compare(store, known, results, before !== undefined)
+    if (before?.fence !== undefined && known.length > 0) yield* unclaim(store, known, before.fence)
+    const isWaiting = (before !== undefined && known.length > 0) ||
+      stored.reduce((count, { wanting }) => count + wanting.length, 0) > claimed.length
+    if (isWaiting) yield* store.wake
+    return { results: items.map((item) => results.get(item)!), claimed, isWaiting }
   })
+
+/** The same items have been run before, and nobody knows whether that was committed. */
+export interface Before {
+  /** Of deliveries that were then stored as claimed, which nobody has begun. */
+  readonly fence: string | undefined
+}
 
 // --- internal
 
@@ -67,7 +89,7 @@ export const run = (
 const chunk = 500
 
 const insertMessages = (
-  { sql, tables }: Store,
+  { execute, sql, tables }: Store,
   items: ReadonlyArray<Prepared>
 ): Effect.Effect<Set<string>, SqlError> => {
   const rows = items.map(({ createdAt, digest, idempotencyKey, message, traceParent, wanting }) => ({
@@ -87,7 +109,7 @@ const insertMessages = (
     body_cloudevents: bytes(message, "cloudevents")
   }))
   return Effect.map(
-    sql<{ readonly id: string }>`INSERT INTO ${tables.messages} ${
+    execute<{ readonly id: string }>`INSERT INTO ${tables.messages} ${
       sql.insert(rows)
     } ON CONFLICT DO NOTHING RETURNING id`,
     (inserted) => new Set(inserted.map(({ id }) => id))
@@ -105,15 +127,26 @@ const keyOf = ({ idempotencyKey, message }: Prepared): string => idempotencyKey 
 
 const compareTexts = (left: string, right: string): number => left < right ? -1 : left > right ? 1 : 0
 
-const insertDeliveries = (store: Store, items: ReadonlyArray<Prepared>): Effect.Effect<void, SqlError> =>
+const insertDeliveries = (
+  store: Store,
+  items: ReadonlyArray<Prepared>,
+  reservation: Reservation | undefined
+): Effect.Effect<ReadonlyArray<Claimed>, SqlError> =>
   Effect.gen(function*() {
-    const { rows, sql, tables } = store
+    const { execute, rows, sql, tables } = store
     const pairs: Array<Ordering.Pair> = []
     const deliveries: Array<object> = []
-    for (const { createdAt, message, wanting } of items) {
+    const reserved = new Map<string, Reserved>()
+    for (const item of items) {
+      const { createdAt, message, wanting } = item
       for (const endpoint of wanting) {
         const orderKey = endpoint.ordered && message.aggregateId !== null ? orderKeyOf(message.aggregateId) : null
         if (orderKey !== null) pairs.push({ endpointId: endpoint.id, orderKey })
+        const pair = { messageId: message.id, endpointId: endpoint.id }
+        const kept = orderKey === null ? reservation?.endpointOf(pair) : undefined
+        if (kept !== undefined) {
+          reserved.set(`${message.id} ${endpoint.id}`, { item, endpoint: kept, format: endpoint.format })
+        }
         deliveries.push({
           n: deliveries.length,
           message_id: message.id,
@@ -121,11 +154,14 @@ const insertDeliveries = (store: Store, items: ReadonlyArray<Prepared>): Effect.
           event_type: message.eventType,
           format: endpoint.format,
           order_key: orderKey,
-          created_at: createdAt
+          created_at: createdAt,
+          reserved: kept === undefined ? 0 : 1
         })
       }
     }
-    if (deliveries.length === 0) return
+    if (deliveries.length === 0) {
+      return []
+    }
     yield* Ordering.lock(store, pairs)
     const table = rows(deliveries, {
       n: "integer",
@@ -134,19 +170,86 @@ const insertDeliveries = (store: Store, items: ReadonlyArray<Prepared>): Effect.
       event_type: "text",
       format: "text",
       order_key: "text",
-      created_at: "bigint"
+      created_at: "bigint",
+      reserved: "integer"
     })
+    const now = yield* store.now
+    const isReserved = reserved.size === 0
+      ? sql.literal("1 = 0")
+      : sql`(v.reserved = 1 AND ${EndpointRows.isOpen(store, now)})`
     // Those for endpoints that have said they don't want to hear from us any more are discarded.
-    yield* sql`INSERT INTO ${tables.deliveries}
-      (message_id, endpoint_id, event_type, format, order_key, state, reason, lane, held, due_at, created_at, ended_at)
+    const inserted = yield* execute<Inserted>`INSERT INTO ${tables.deliveries}
+      (message_id, endpoint_id, event_type, format, order_key, state, reason, lane, held, due_at, fence, created_at, ended_at)
       SELECT v.message_id, v.endpoint_id, v.event_type, v.format, v.order_key,
-        CASE WHEN e.id IS NULL THEN 'pending' ELSE 'discarded' END, CASE WHEN e.id IS NOT NULL THEN 'disabled' END,
-        'first', CASE WHEN e.id IS NULL AND v.order_key IS NOT NULL THEN 1 ELSE 0 END, 0, v.created_at,
-        CASE WHEN e.id IS NOT NULL THEN v.created_at END
-      FROM ${table} LEFT JOIN ${tables.endpoints} e ON e.id = v.endpoint_id AND e.disabled_by IN ('gone', 'receiver')
-      ORDER BY v.n`
+        CASE WHEN v.unwanted = 0 THEN 'pending' ELSE 'discarded' END, CASE WHEN v.unwanted = 1 THEN 'disabled' END,
+        CASE WHEN v.claimed = 1 THEN 'leased' ELSE 'first' END, CASE WHEN v.unwanted = 0 AND v.order_key IS NOT NULL THEN 1 ELSE 0 END,
+        CASE WHEN v.claimed = 1 THEN CAST(${now + (reservation?.length ?? 0)} AS BIGINT) ELSE 0 END,
+        CASE WHEN v.claimed = 1 THEN CAST(${reservation?.fence ?? null} AS TEXT) END,
+        v.created_at, CASE WHEN v.unwanted = 1 THEN v.created_at END
+      FROM (
+        SELECT v.*, CASE WHEN e.disabled_by IN ('gone', 'receiver') THEN 1 ELSE 0 END AS unwanted,
+          CASE WHEN ${isReserved} THEN 1 ELSE 0 END AS claimed
+        FROM ${table} LEFT JOIN ${tables.endpoints} e ON e.id = v.endpoint_id
+      ) AS v
+      ORDER BY v.n ${sql.literal(reserved.size === 0 ? "" : returning(store))}`
     if (yield* Ordering.seesCommitted(store, pairs)) yield* Ordering.release(store, pairs)
+    return inserted.flatMap((row) => {
+      const kept = reserved.get(`${row.message_id} ${row.endpoint_id}`)
+      return row.fence === null || kept === undefined ? [] : [toClaimed(row, row.fence, kept)]
+    })
   })
+
+/** A delivery that a slot is kept for. */
+interface Reserved {
+  readonly item: Prepared
+  readonly endpoint: Endpoint
+  readonly format: Format
+}
+
+interface Inserted {
+  readonly id: number | string
+  readonly message_id: string
+  readonly endpoint_id: string
+  readonly fence: string | null
+  readonly circuit: string | null
+}
+
+const returning = ({ prefix }: Store): string =>
+  `RETURNING id, message_id, endpoint_id, fence, (SELECT e.circuit FROM ${prefix}endpoints e WHERE e.id = endpoint_id) AS circuit`
+
+const toClaimed = (row: Inserted, fence: string, { endpoint, format, item }: Reserved): Claimed => ({
+  id: Number(row.id),
+  messageId: item.message.id,
+  endpoint,
+  eventType: item.message.eventType,
+  format,
+  orderKey: undefined,
+  step: 0,
+  attempts: 0,
+  lapses: 0,
+  once: false,
+  fence,
+  generation: EndpointRows.generationOf(row.circuit),
+  notBefore: item.createdAt,
+  retry: false,
+  tenant: item.message.tenant,
+  aggregateId: item.message.aggregateId,
+  occurredAt: item.message.occurredAt,
+  correlationId: item.message.correlationId,
+  traceParent: item.traceParent,
+  body: item.message.encoded.get(format)?.bytes
+})
+
+/** Makes what an earlier run has stored as claimed due for whoever finds it. */
+const unclaim = (
+  { execute, rows, tables }: Store,
+  items: ReadonlyArray<Prepared>,
+  fence: string
+): Effect.Effect<void, SqlError> =>
+  Effect.asVoid(execute`UPDATE ${tables.deliveries} SET lane = 'first', due_at = 0, fence = NULL
+    WHERE fence = ${fence} AND message_id IN (SELECT v.id FROM ${
+    rows(items.map(({ message }) => ({ id: message.id })), { id: "text" })
+  })`)
 
 /** An index entry of PostgreSQL holds 2 704 bytes. */
 const orderKeyOf = (aggregateId: string): string =>
@@ -171,7 +274,7 @@ const knownColumns = `m.id, m.idempotency_key, m.digest, m.event_type, m.deliver
 
 /** Finds the first messages of those that were known already, and whether these are the same. */
 const compare = (
-  { rows, sql, tables }: Store,
+  { rows, execute, sql, tables }: Store,
   items: ReadonlyArray<Prepared>,
   results: Map<Prepared, Result>,
   again: boolean
@@ -183,8 +286,10 @@ const compare = (
       { key: "text" }
     )
     const found = [
-      ...yield* sql<Known>`SELECT ${sql.literal(knownColumns)} FROM ${ids} JOIN ${tables.messages} m ON m.id = v.id`,
-      ...yield* sql<Known>`SELECT ${
+      ...yield* execute<Known>`SELECT ${
+        sql.literal(knownColumns)
+      } FROM ${ids} JOIN ${tables.messages} m ON m.id = v.id`,
+      ...yield* execute<Known>`SELECT ${
         sql.literal(knownColumns)
       } FROM ${keys} JOIN ${tables.messages} m ON m.idempotency_key = v.key`
     ]

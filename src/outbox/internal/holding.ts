@@ -16,6 +16,7 @@ import * as FiberClock from "../../FiberClock.js"
 import { monotonicNow } from "../../http/internal/monotonic.js"
 import { turn } from "../../http/internal/turn.js"
 import * as Metrics from "../../Metrics.js"
+import type { Endpoint } from "../../webhooks/Endpoint.js"
 import type { OutboxUnavailable } from "../OutboxError.js"
 import * as Attempting from "./attempting.js"
 import * as Batching from "./batching.js"
@@ -27,6 +28,9 @@ import type { Parts, Settings } from "./workerParts.js"
 export interface Holding {
   /** Begins the attempts of what was claimed. */
   readonly begin: (claimed: ReadonlyArray<Claimed>) => Effect.Effect<void>
+  /** Keeps a slot for what may be claimed soon, if there is a free one; until it is given back. */
+  readonly reserve: (endpoint: Endpoint) => boolean
+  readonly unreserve: (endpoints: ReadonlyArray<Endpoint>) => Effect.Effect<void>
   /** Ends a delivery without an attempt: its leases have lapsed too often. */
   readonly giveUp: (claimed: Claimed) => Effect.Effect<void>
   /** Discards what is pending for endpoints that don't want to hear from us. */
@@ -55,20 +59,29 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
     const perEndpoint = new Map<string, number>()
     let retries = 0
     let abandoned = false
+    let stopping = false
+    // Slots that are kept: these count as held, but for what is done with what is.
+    let reserved = 0
     let next = Deferred.unsafeMake<void>(FiberId.none)
     const holds = yield* Effect.makeLatch(false)
 
     const add = (claimed: Claimed, since: number): void => {
       held.set(claimed.id, { claimed, since })
-      perEndpoint.set(claimed.endpoint.id, countOf(claimed.endpoint.id) + 1)
+      more(claimed.endpoint.id)
       if (claimed.retry) retries++
     }
     const remove = ({ endpoint, id, retry }: Claimed): void => {
       if (!held.delete(id)) return
-      const left = countOf(endpoint.id) - 1
-      if (left <= 0) perEndpoint.delete(endpoint.id)
-      else perEndpoint.set(endpoint.id, left)
+      fewer(endpoint.id)
       if (retry) retries--
+    }
+    const more = (endpointId: string): void => {
+      perEndpoint.set(endpointId, countOf(endpointId) + 1)
+    }
+    const fewer = (endpointId: string): void => {
+      const left = countOf(endpointId) - 1
+      if (left <= 0) perEndpoint.delete(endpointId)
+      else perEndpoint.set(endpointId, left)
     }
     const countOf = (endpointId: string): number => perEndpoint.get(endpointId) ?? 0
 
@@ -81,7 +94,7 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
       )
     })
     const idle: Effect.Effect<void> = Effect.suspend(() =>
-      held.size === 0 ? Effect.void : Effect.zipRight(Deferred.await(next), idle)
+      held.size + reserved === 0 ? Effect.void : Effect.zipRight(Deferred.await(next), idle)
     )
     const ended = (id: number): Effect.Effect<void> =>
       Effect.suspend(() => held.has(id) ? Effect.zipRight(Deferred.await(next), ended(id)) : Effect.void)
@@ -181,7 +194,8 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
 
     const begin = (claimed: ReadonlyArray<Claimed>): Effect.Effect<void> =>
       Effect.gen(function*() {
-        if (claimed.length === 0) return
+        // What is begun too late to be written keeps its lease until that ends.
+        if (claimed.length === 0 || abandoned) return
         const now = yield* monotonicNow
         for (const one of claimed) add(one, now)
         yield* Metric.incrementBy(Metrics.claims, claimed.length)
@@ -191,6 +205,22 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
           const entry = held.get(one.id)
           if (entry !== undefined) entry.fiber = fiber
         }
+      })
+
+    const reserve = (endpoint: Endpoint): boolean => {
+      const isFull = held.size + reserved >= settings.concurrency ||
+        countOf(endpoint.id) >= (endpoint.maxConcurrency ?? settings.endpointConcurrency)
+      if (isFull || stopping) return false
+      reserved++
+      more(endpoint.id)
+      return true
+    }
+
+    const unreserve = (endpoints: ReadonlyArray<Endpoint>): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        for (const { id } of endpoints) fewer(id)
+        reserved -= endpoints.length
+        return free
       })
 
     const renew: Effect.Effect<void> = Effect.suspend(() =>
@@ -216,6 +246,7 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
           : Effect.zipRight(Metrics.deliveriesEntered("discarded", count), Effect.zipRight(turn, discardFor(ids))))
 
     const stop = Effect.gen(function*() {
+      stopping = true
       yield* within(idle, settings.grace)
       for (const { fiber } of held.values()) if (fiber !== undefined) yield* Fiber.interruptFork(fiber)
       yield* within(idle, handBackTime)
@@ -226,6 +257,8 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
 
     return {
       begin,
+      reserve,
+      unreserve,
       giveUp: (claimed) =>
         Effect.gen(function*() {
           const now = yield* monotonicNow
@@ -233,7 +266,7 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
           yield* submit({ claimed, report: undefined, crashed: true, startedAt: 0, chance: 0, endedAt: now })
         }),
       discardFor,
-      count: () => held.size,
+      count: () => held.size + reserved,
       countOf,
       retries: () => retries,
       ids: () => [...held.keys()],

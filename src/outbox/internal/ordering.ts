@@ -15,11 +15,11 @@ export interface Pair {
 }
 
 /** Locks the pairs against everybody else until the transaction ends. */
-export const lock = ({ dialect, prefix, sql }: Store, pairs: ReadonlyArray<Pair>): Effect.Effect<void, SqlError> =>
+export const lock = ({ dialect, prefix, execute }: Store, pairs: ReadonlyArray<Pair>): Effect.Effect<void, SqlError> =>
   dialect === "sqlite" || pairs.length === 0
     ? Effect.void
     // One after the other, sorted: whoever locks several does so in the same order.
-    : Effect.asVoid(sql`SELECT pg_advisory_xact_lock(hash) FROM (
+    : Effect.asVoid(execute`SELECT pg_advisory_xact_lock(hash) FROM (
         SELECT DISTINCT hashtextextended(name, 0) AS hash
         FROM jsonb_array_elements_text(${
       JSON.stringify(pairs.map((pair) => nameOf(prefix, pair)))
@@ -29,11 +29,11 @@ export const lock = ({ dialect, prefix, sql }: Store, pairs: ReadonlyArray<Pair>
 
 /** Locks those of the pairs that nobody has locked, and gives them: for who must not wait. */
 export const tryLock = (
-  { dialect, prefix, sql }: Store,
+  { dialect, prefix, execute }: Store,
   pairs: ReadonlyArray<Pair>
 ): Effect.Effect<ReadonlyArray<Pair>, SqlError> =>
   dialect === "sqlite" || pairs.length === 0 ? Effect.succeed(pairs) : Effect.map(
-    sql<{ readonly name: string }>`
+    execute<{ readonly name: string }>`
       SELECT name FROM jsonb_array_elements_text(${namesOf(prefix, pairs)}::text::jsonb) AS name
       WHERE pg_try_advisory_xact_lock(hashtextextended(name, 0))`,
     (rows) => {
@@ -47,11 +47,11 @@ export const tryLock = (
  * it is: what it stores stays held, and a worker's `sweep` finds it.
  */
 export const seesCommitted = (
-  { dialect, sql }: Store,
+  { dialect, execute }: Store,
   pairs: ReadonlyArray<Pair>
 ): Effect.Effect<boolean, SqlError> =>
   dialect === "sqlite" || pairs.length === 0 ? Effect.succeed(true) : Effect.map(
-    sql<{ readonly level: string }>`SELECT current_setting('transaction_isolation') AS level`,
+    execute<{ readonly level: string }>`SELECT current_setting('transaction_isolation') AS level`,
     ([row]) => row?.level === "read committed"
   )
 
@@ -79,10 +79,10 @@ export const sweep = (store: Store, after: Position): Effect.Effect<Position, Ou
  * them), after one has been made pending again. The pairs must be locked.
  */
 export const release = (store: Store, pairs: ReadonlyArray<Pair>): Effect.Effect<void, SqlError> => {
-  const { rows, sql, tables } = store
+  const { rows, execute, tables } = store
   if (pairs.length === 0) return Effect.void
   const items = pairs.map(({ endpointId, orderKey }) => ({ endpoint_id: endpointId, order_key: orderKey }))
-  return Effect.asVoid(sql`UPDATE ${tables.deliveries} SET held = 0 WHERE held = 1 AND id IN (
+  return Effect.asVoid(execute`UPDATE ${tables.deliveries} SET held = 0 WHERE held = 1 AND id IN (
     SELECT (
       SELECT min(d.id) FROM ${tables.deliveries} d
       WHERE d.endpoint_id = v.endpoint_id AND d.order_key = v.order_key AND d.state = 'pending' AND d.order_key IS NOT NULL
@@ -111,14 +111,14 @@ const toPair = ({ endpoint_id, order_key }: PairRow): Pair => ({ endpointId: end
 
 /** From one pair to the next through the index, whatever the number of their deliveries. */
 const pairsAfter = (
-  { sql, tables: { deliveries } }: Store,
+  { execute, sql, tables: { deliveries } }: Store,
   after: Position
 ): Effect.Effect<ReadonlyArray<PairRow>, SqlError> => {
   const next = (column: string) =>
     sql`(SELECT ${sql.literal(`d.${column}`)} FROM ${deliveries} d
       WHERE d.state = 'pending' AND d.order_key IS NOT NULL AND (d.endpoint_id, d.order_key) > (p.endpoint_id, p.order_key)
       ORDER BY d.endpoint_id, d.order_key LIMIT 1)`
-  return sql<PairRow>`
+  return execute<PairRow>`
     WITH RECURSIVE p(endpoint_id, order_key, n) AS (
       SELECT CAST(${after.endpointId ?? ""} AS TEXT), CAST(${after.orderKey ?? ""} AS TEXT), 0
       UNION ALL

@@ -60,23 +60,23 @@ const deliveryBatch = (
   batch: number
 ): Effect.Effect<Purged, SqlError> =>
   Effect.gen(function*() {
-    const { dialect, rows, sql, tables } = store
+    const { dialect, rows, execute, tables } = store
     // `state <> 'pending'` is what the index says of itself.
-    const ended = yield* sql<{ readonly id: number | string; readonly message_id: string }>`
+    const ended = yield* execute<{ readonly id: number | string; readonly message_id: string }>`
       SELECT d.id, d.message_id FROM ${tables.deliveries} AS d
       WHERE d.state = ${state} AND d.state <> 'pending' AND d.ended_at <= ${before}
       ORDER BY d.ended_at, d.id LIMIT ${batch} ${skipLocked(store)}`
     if (ended.length === 0) return { messages: 0, deliveries: 0 }
     const ids = rows(ended.map(({ id }) => ({ id: Number(id) })), { id: "bigint" })
     const messages = rows([...new Set(ended.map((row) => row.message_id))].map((id) => ({ id })), { id: "text" })
-    yield* sql`DELETE FROM ${tables.attempts} WHERE delivery_id IN (SELECT v.id FROM ${ids})`
-    yield* sql`DELETE FROM ${tables.deliveries} WHERE id IN (SELECT v.id FROM ${ids})`
+    yield* execute`DELETE FROM ${tables.attempts} WHERE delivery_id IN (SELECT v.id FROM ${ids})`
+    yield* execute`DELETE FROM ${tables.deliveries} WHERE id IN (SELECT v.id FROM ${ids})`
     // Two purges that take the last two deliveries of a message would each see the other's and leave the message for ever.
     if (dialect === "pg") {
-      yield* sql`SELECT m.id FROM ${tables.messages} AS m WHERE m.id IN (SELECT v.id FROM ${messages})
+      yield* execute`SELECT m.id FROM ${tables.messages} AS m WHERE m.id IN (SELECT v.id FROM ${messages})
         ORDER BY m.id FOR UPDATE OF m`
     }
-    const left = yield* sql`
+    const left = yield* execute`
       DELETE FROM ${tables.messages} WHERE id IN (
         SELECT v.id FROM ${messages}
         WHERE NOT EXISTS (SELECT 1 FROM ${tables.deliveries} AS d WHERE d.message_id = v.id)
@@ -86,7 +86,7 @@ const deliveryBatch = (
 
 const unroutedBatch = (store: Store, before: number, batch: number): Effect.Effect<Purged, SqlError> =>
   Effect.map(
-    store.sql`
+    store.execute`
       DELETE FROM ${store.tables.messages} WHERE id IN (
         SELECT m.id FROM ${store.tables.messages} AS m
         WHERE m.deliveries = 0 AND m.created_at <= ${before}

@@ -59,10 +59,10 @@ export interface Page {
 export const message = (store: Store, id: string): Effect.Effect<StoredMessage, MessageNotFound | OutboxUnavailable> =>
   store.query(Effect.gen(function*() {
     if (!isStorable(id)) return yield* new MessageNotFound({ id: asId(id) })
-    const { sql, tables } = store
-    const [row] = yield* sql<MessageRow>`SELECT * FROM ${tables.messages} WHERE id = ${id}`
+    const { execute, tables } = store
+    const [row] = yield* execute<MessageRow>`SELECT * FROM ${tables.messages} WHERE id = ${id}`
     if (row === undefined) return yield* new MessageNotFound({ id: asId(id) })
-    const deliveries = yield* sql<DeliveryRow>`SELECT ${columns(store)} FROM ${tables.deliveries} AS d
+    const deliveries = yield* execute<DeliveryRow>`SELECT ${columns(store)} FROM ${tables.deliveries} AS d
       WHERE d.message_id = ${id} ORDER BY d.id`
     const now = yield* store.now
     const bodies = new Map<Format, Uint8Array>()
@@ -88,7 +88,7 @@ export const delivery = (store: Store, id: string): Effect.Effect<Delivery, Deli
   store.query(Effect.gen(function*() {
     const number = parseDeliveryId(id)
     if (number === undefined) return yield* new DeliveryNotFound({ id: asId(id) })
-    const [row] = yield* store.sql<DeliveryRow>`SELECT ${columns(store)} FROM ${store.tables.deliveries} AS d
+    const [row] = yield* store.execute<DeliveryRow>`SELECT ${columns(store)} FROM ${store.tables.deliveries} AS d
       WHERE d.id = ${number}`
     if (row === undefined) return yield* new DeliveryNotFound({ id: asId(id) })
     return toDelivery(row, yield* store.now)
@@ -101,7 +101,7 @@ export const attempts = (
   Effect.zipRight(
     delivery(store, id),
     store.query(Effect.map(
-      store.sql<AttemptRow>`
+      store.execute<AttemptRow>`
         SELECT delivery_id, number, started_at, duration, outcome, class, status, excerpt FROM ${store.tables.attempts}
         WHERE delivery_id = ${parseDeliveryId(id)} ORDER BY number`,
       (rows) => rows.map(toAttempt)
@@ -174,13 +174,13 @@ const conditions = (
 
 /** The lowest id of the next stretch below `before`; 0: the stretch reaches the end. */
 const lowest = (
-  { sql, tables }: Store,
+  { execute, sql, tables }: Store,
   found: ReadonlyArray<Fragment>,
   before: number,
   stretch: number
 ): Effect.Effect<number, SqlError> =>
   Effect.map(
-    sql<{ readonly low: number | string | null; readonly n: number | string }>`
+    execute<{ readonly low: number | string | null; readonly n: number | string }>`
       SELECT MIN(w.id) AS low, COUNT(*) AS n FROM (
         SELECT d.id FROM ${tables.deliveries} AS d WHERE ${sql.and([sql`d.id < ${before}`, ...found])}
         ORDER BY d.id DESC LIMIT ${stretch}
@@ -196,7 +196,7 @@ const between = (
   low: number,
   limit: number
 ): Effect.Effect<ReadonlyArray<DeliveryRow>, SqlError> => {
-  const { sql, tables } = store
-  return sql<DeliveryRow>`SELECT ${columns(store)} FROM ${tables.deliveries} AS d
+  const { execute, sql, tables } = store
+  return execute<DeliveryRow>`SELECT ${columns(store)} FROM ${tables.deliveries} AS d
     WHERE ${sql.and([sql`d.id < ${before}`, sql`d.id >= ${low}`, ...found])} ORDER BY d.id DESC LIMIT ${limit}`
 }

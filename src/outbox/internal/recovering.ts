@@ -40,8 +40,8 @@ export const recover = (
 /** One batch of each open job; tells how many deliveries were made due. A job of a disabled endpoint waits. */
 export const resume = (store: Store): Effect.Effect<number, OutboxUnavailable> =>
   Effect.gen(function*() {
-    const { sql, tables } = store
-    const open = yield* store.query(sql<JobRow>`SELECT ${jobColumns(store)} FROM ${tables.endpoints} AS e
+    const { execute, tables } = store
+    const open = yield* store.query(execute<JobRow>`SELECT ${jobColumns(store)} FROM ${tables.endpoints} AS e
       WHERE e.recover_until IS NOT NULL AND e.disabled_at IS NULL ORDER BY e.id`)
     let moved = 0
     for (const row of open) {
@@ -96,7 +96,7 @@ const register = (
   range: Range
 ): Effect.Effect<Job | undefined, EndpointDisabled | OutboxUnavailable | RecoveryUnderWay | SqlError> =>
   Effect.gen(function*() {
-    const { sql, tables } = store
+    const { execute, tables } = store
     const { endpointId } = range
     const now = yield* store.now
     const since = Math.max(0, Math.ceil(range.since))
@@ -119,7 +119,7 @@ const register = (
         : yield* new RecoveryUnderWay({ endpointId, since: open.since, until: open.until })
     }
     if (yield* isEmpty) return undefined
-    yield* sql`UPDATE ${tables.endpoints}
+    yield* execute`UPDATE ${tables.endpoints}
       SET recover_since = ${since}, recover_until = ${job.until}, recover_after = NULL, recovered = 0, updated_at = ${now}
       WHERE id = ${endpointId}`
     return job
@@ -141,7 +141,7 @@ const oneBatch = (
   { endpointId, since, until }: Job
 ): Effect.Effect<Progress, EndpointDisabled | Overtaken | SqlError> =>
   Effect.gen(function*() {
-    const { rows, sql, tables } = store
+    const { rows, execute, tables } = store
     const job = yield* jobOf(store, endpointId)
     if (job === undefined) {
       return { done: true, moved: 0, recovered: yield* recoveredBefore(store, endpointId) }
@@ -154,7 +154,7 @@ const oneBatch = (
     yield* Ordering.lock(store, pairs)
     const ids = rows(found.map(({ id }) => ({ id: Number(id) })), { id: "bigint" })
     // What a person has replayed, or a purge has taken, since it was found is left alone.
-    const moved = found.length === 0 ? [] : yield* sql`UPDATE ${tables.deliveries}
+    const moved = found.length === 0 ? [] : yield* execute`UPDATE ${tables.deliveries}
       SET state = 'pending', reason = NULL, ended_at = NULL, lane = 'retry', due_at = ${now}, fence = NULL, lapses = 0, step = 0,
         once = 0, held = CASE WHEN order_key IS NULL THEN 0 ELSE 1 END
       WHERE id IN (SELECT v.id FROM ${ids}) AND state IN ('exhausted', 'discarded') RETURNING id`
@@ -171,10 +171,10 @@ const oneBatch = (
     const recovered = job.recovered + moved.length
     yield* done
       // The count stays, for whoever did other batches of this job.
-      ? sql`UPDATE ${tables.endpoints}
+      ? execute`UPDATE ${tables.endpoints}
         SET recover_since = NULL, recover_until = NULL, recover_after = NULL, recovered = ${recovered}, updated_at = ${now}
         WHERE id = ${endpointId}`
-      : sql`UPDATE ${tables.endpoints}
+      : execute`UPDATE ${tables.endpoints}
         SET recover_after = ${`${last.ended_at}:${last.id}`}, recovered = ${recovered}, updated_at = ${now}
         WHERE id = ${endpointId}`
     if (moved.length > 0) yield* store.wake
@@ -189,8 +189,8 @@ interface Failed {
 
 const failed = (store: Store, job: Job, limit: number): Effect.Effect<ReadonlyArray<Failed>, SqlError> => {
   const { endedAt, id } = position(job)
-  const { sql, tables } = store
-  return sql<Failed>`SELECT d.id, d.ended_at, d.order_key FROM ${tables.deliveries} AS d
+  const { execute, tables } = store
+  return execute<Failed>`SELECT d.id, d.ended_at, d.order_key FROM ${tables.deliveries} AS d
     WHERE d.endpoint_id = ${job.endpointId} AND d.state IN ('exhausted', 'discarded')
       AND (d.reason IS NULL OR d.reason <> 'cancelled')
       AND (d.ended_at, d.id) > (${endedAt}, ${id}) AND d.ended_at <= ${job.until}
@@ -225,6 +225,6 @@ const recoveredBefore = (store: Store, endpointId: string): Effect.Effect<number
 
 const jobRow = (store: Store, endpointId: string): Effect.Effect<JobRow | undefined, SqlError> =>
   Effect.map(
-    store.sql<JobRow>`SELECT ${jobColumns(store)} FROM ${store.tables.endpoints} AS e WHERE e.id = ${endpointId}`,
+    store.execute<JobRow>`SELECT ${jobColumns(store)} FROM ${store.tables.endpoints} AS e WHERE e.id = ${endpointId}`,
     ([row]) => row
   )

@@ -10,7 +10,7 @@ import type { Store } from "./store.js"
 
 /** Some of the endpoints that have pending deliveries which nobody holds back, in the order of the index, and where the next begin, if there are more. */
 export const scan = (
-  { query, sql, tables: { deliveries } }: Store,
+  { query, execute, sql, tables: { deliveries } }: Store,
   after: Cursor = { id: "", lane: "" }
 ): Effect.Effect<{ readonly due: ReadonlyArray<Due>; readonly next: Cursor | undefined }, OutboxUnavailable> => {
   const pending = sql.literal("y.state = 'pending' AND y.held = 0")
@@ -23,7 +23,7 @@ export const scan = (
         ORDER BY y.endpoint_id, y.lane, y.due_at, y.id LIMIT 1)
     )`
   return query(Effect.map(
-    sql<Found>`
+    execute<Found>`
       WITH RECURSIVE e(key, n) AS (
         SELECT ${next(after.id, after.lane)}, 1
         UNION ALL
@@ -46,7 +46,7 @@ export interface Cursor {
 
 /** What is pending for these endpoints. */
 export const scanOf = (
-  { dialect, query, rows, sql, tables: { deliveries } }: Store,
+  { dialect, query, rows, execute, sql, tables: { deliveries } }: Store,
   ids: ReadonlyArray<string>
 ): Effect.Effect<ReadonlyArray<Due>, OutboxUnavailable> => {
   const first = (columns: string) =>
@@ -54,7 +54,7 @@ export const scanOf = (
       WHERE d.state = 'pending' AND d.held = 0 AND d.endpoint_id = v.id AND d.lane = v.lane ORDER BY d.due_at, d.id LIMIT 1`
   const asked = ids.flatMap((id) => lanes.map((lane) => ({ id, lane })))
   return ids.length === 0 ? Effect.succeed([]) : query(Effect.map(
-    sql<Found>`SELECT v.id, v.lane, d.due_at, d.created_at FROM ${rows(asked, { id: "text", lane: "text" })} ${
+    execute<Found>`SELECT v.id, v.lane, d.due_at, d.created_at FROM ${rows(asked, { id: "text", lane: "text" })} ${
       dialect === "pg"
         ? sql`CROSS JOIN LATERAL (${first("d.due_at, d.created_at")}) d`
         : sql`JOIN ${deliveries} d ON d.id = (${first("d.id")})`

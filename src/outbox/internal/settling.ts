@@ -115,14 +115,14 @@ export const settle = (
 
 /** Renews the leases that are still ours. */
 export const renew = (
-  { now, rows, sql, tables: { deliveries }, transaction }: Store,
+  { now, rows, execute, tables: { deliveries }, transaction }: Store,
   held: ReadonlyArray<Claimed>,
   length: number
 ): Effect.Effect<void, OutboxUnavailable> =>
   held.length === 0 ?
     Effect.void :
     transaction(Effect.flatMap(now, (now) =>
-      Effect.asVoid(sql`UPDATE ${deliveries} SET due_at = ${now + length}
+      Effect.asVoid(execute`UPDATE ${deliveries} SET due_at = ${now + length}
       FROM ${rows(held.map(({ fence, id }) => ({ id, fence })), { id: "bigint", fence: "text" })}
       WHERE ${deliveries}.id = v.id AND ${deliveries}.fence = v.fence AND ${deliveries}.lane = 'leased'`)))
 
@@ -136,7 +136,7 @@ const isBlockedByName = (report: DeliveryReport): boolean =>
 type Decided = { readonly ended: Ended; readonly settlement: Settlement }
 
 const update = (store: Store, decided: ReadonlyArray<Decided>, now: number): Effect.Effect<Set<number>, SqlError> => {
-  const { rows, sql, tables } = store
+  const { rows, execute, tables } = store
   const items = decided.map(({ ended: { claimed, report }, settlement }) => {
     const attempts = claimed.attempts + (report?.attempts ?? 0)
     const givenBack = settlement.state === "pending" && (report === undefined || report.class === "interrupted")
@@ -174,7 +174,7 @@ const update = (store: Store, decided: ReadonlyArray<Decided>, now: number): Eff
     ended_at: "bigint"
   })
   return Effect.map(
-    sql<{ readonly id: number | string }>`
+    execute<{ readonly id: number | string }>`
       UPDATE ${tables.deliveries} SET
         state = v.state, reason = v.reason, lane = v.lane, due_at = v.due_at, fence = NULL, lapses = v.lapses, once = v.once, step = v.step,
         attempts = v.attempts, last_status = v.last_status, last_class = v.last_class, ended_at = v.ended_at
@@ -184,7 +184,10 @@ const update = (store: Store, decided: ReadonlyArray<Decided>, now: number): Eff
   )
 }
 
-const insertAttempts = ({ rows, sql, tables }: Store, batch: ReadonlyArray<Ended>): Effect.Effect<void, SqlError> => {
+const insertAttempts = (
+  { rows, execute, tables }: Store,
+  batch: ReadonlyArray<Ended>
+): Effect.Effect<void, SqlError> => {
   const items = batch.flatMap(({ claimed, report, startedAt }) =>
     report === undefined || report.attempts === 0 ? [] : [{
       delivery_id: claimed.id,
@@ -198,7 +201,7 @@ const insertAttempts = ({ rows, sql, tables }: Store, batch: ReadonlyArray<Ended
       excerpt: report.excerpt?.replace(/\p{Cs}/gu, "\uFFFD") ?? null
     }]
   )
-  return items.length === 0 ? Effect.void : Effect.asVoid(sql`
+  return items.length === 0 ? Effect.void : Effect.asVoid(execute`
     INSERT INTO ${tables.attempts} (delivery_id, number, started_at, duration, outcome, class, status, excerpt)
     SELECT delivery_id, number, started_at, duration, outcome, class, status, excerpt
     FROM ${

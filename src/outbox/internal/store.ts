@@ -24,8 +24,10 @@ export interface Tables {
 }
 
 export interface Store extends Transacting.Transacting {
-  /** The host's client, without its renaming of columns. */
+  /** The host's client, without its renaming of columns: for parts of statements. */
   readonly sql: SqlClient.SqlClient
+  /** Runs a statement. */
+  readonly execute: Transacting.Execute
   readonly dialect: Transacting.Dialect
   readonly prefix: string
   readonly tables: Tables
@@ -73,6 +75,7 @@ export const make = (
         )
       }
     })
+    const execute = Transacting.executing(sql)
     const table = (name: string) => sql.literal(`${prefix}${name}`)
     const time = yield* makeTime(sql, dialect === "pg" && clock === "database")
     const channel = `${prefix}due`
@@ -88,6 +91,7 @@ export const make = (
 
     return {
       sql,
+      execute,
       dialect,
       prefix,
       channel,
@@ -106,7 +110,7 @@ export const make = (
       own,
       wake: Effect.flatMap(Transacting.inOwnTransaction, (isOwn) =>
         Effect.zipRight(
-          dialect === "pg" ? Effect.asVoid(sql`SELECT pg_notify(${channel}, ${isOwn ? own : ""})`) : Effect.void,
+          dialect === "pg" ? Effect.asVoid(execute`SELECT pg_notify(${channel}, ${isOwn ? own : ""})`) : Effect.void,
           isOwn ? Effect.void : signal
         )),
       rows: (items, columns) => rowsOf(sql, dialect, items, columns)

@@ -64,7 +64,7 @@ export const acquire = (
       Effect.flatMap(attempt, (other) => other === undefined ? Effect.sync(() => held.add(token)) : Effect.fail(other)),
       () =>
         store.transaction(
-          store.sql`DELETE FROM ${store.tables.meta} WHERE key = 'worker' AND value LIKE ${`%"${token}"%`}`
+          store.execute`DELETE FROM ${store.tables.meta} WHERE key = 'worker' AND value LIKE ${`%"${token}"%`}`
         ).pipe(Effect.ignore, Effect.ensuring(Effect.sync(() => held.delete(token))))
     )
     let renewAt = (yield* store.now) + length / 3
@@ -108,14 +108,14 @@ const HolderJson = Schema.parseJson(
   })
 )
 
-const holder = ({ sql, tables }: Store): Effect.Effect<Holder | undefined, SqlError> =>
+const holder = ({ execute, tables }: Store): Effect.Effect<Holder | undefined, SqlError> =>
   Effect.flatMap(
-    sql<{ readonly value: string }>`SELECT value FROM ${tables.meta} WHERE key = 'worker'`,
+    execute<{ readonly value: string }>`SELECT value FROM ${tables.meta} WHERE key = 'worker'`,
     ([row]) => Effect.orElseSucceed(Schema.decodeUnknown(HolderJson)(row?.value), () => undefined)
   )
 
-const put = ({ sql, tables }: Store, value: Holder): Effect.Effect<void, SqlError> =>
-  Effect.asVoid(sql`INSERT INTO ${tables.meta} (key, value) VALUES ('worker', ${JSON.stringify(value)})
+const put = ({ execute, tables }: Store, value: Holder): Effect.Effect<void, SqlError> =>
+  Effect.asVoid(execute`INSERT INTO ${tables.meta} (key, value) VALUES ('worker', ${JSON.stringify(value)})
     ON CONFLICT (key) DO UPDATE SET value = excluded.value`)
 
 /**

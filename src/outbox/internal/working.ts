@@ -20,6 +20,7 @@ import * as Holding from "./holding.js"
 import * as Looking from "./looking.js"
 import * as Ordering from "./ordering.js"
 import * as Planning from "./planning.js"
+import * as Reserving from "./reserving.js"
 import type { Parts, Settings } from "./workerParts.js"
 
 export interface Working {
@@ -47,6 +48,8 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
     let vain = 0
     let resyncAt = startedAt + minute
     let purgeAt = startedAt + minute
+    // Whether the last look has left nothing that could go.
+    let idle = false
     const holding = yield* Holding.make(parts, settings)
     const see = Looking.make(store, endpoints, firstDelay)
 
@@ -167,11 +170,13 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
     const cycle: Effect.Effect<void, OutboxUnavailable> = Effect.suspend(() => {
       // Before the look: what comes while it is under way is not missed.
       const woken = store.awaitWake()
+      idle = false
       const freed = Effect.map(holding.freed(), () => {
         // It may have been what a suspect waits for.
         if (vain > 0) aloneFrom = 0
       })
       return Effect.flatMap(Effect.zipLeft(look, looked), ({ short, time }) => {
+        idle = time > 0 && !short && !superseded
         const rest = time <= 0
           ? turn
           : Effect.raceFirst(Effect.sleep(Duration.millis(time)), short ? Effect.raceFirst(woken, freed) : woken)
@@ -236,6 +241,10 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
       )
     }))
 
+    // What is put off at first is for a look to find.
+    if (firstDelay === 0) {
+      yield* Reserving.offer(store, Reserving.make(endpoints, holding, settings.lease, () => idle))
+    }
     const fibers = yield* Effect.forEach([loop, recoveries], (one) => Effect.forkDaemon(one))
     yield* Effect.addFinalizer(() => Effect.zipRight(Fiber.interruptAll(fibers), holding.stop))
     return {
