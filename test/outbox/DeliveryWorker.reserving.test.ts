@@ -1,0 +1,119 @@
+/** What a worker that has nothing else to do takes from its own program is stored as claimed. */
+import * as SqlClient from "@effect/sql/SqlClient"
+import { expect, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as EndpointHealth from "../../src/outbox/EndpointHealth.js"
+import * as Outbox from "../../src/outbox/Outbox.js"
+import { enqueue, event } from "../support/outboxing.js"
+import { quiet } from "../support/recording.js"
+import { calls, pass, row, states, working } from "../support/working.js"
+
+/** In which lane each delivery was stored. */
+const lanes = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  yield* pass(0)
+  yield* sql`CREATE TABLE born (lane TEXT)`
+  yield* sql.unsafe(
+    "CREATE TRIGGER bears AFTER INSERT ON webhook_deliveries BEGIN INSERT INTO born VALUES (new.lane); END"
+  )
+  return Effect.map(sql<{ readonly lane: string }>`SELECT lane FROM born`, (rows) => rows.map(({ lane }) => lane))
+})
+
+const some = (count: number) =>
+  Effect.flatMap(
+    Effect.all(Array.from({ length: count }, () => event())),
+    (events) => Effect.flatMap(Outbox.Outbox, ({ enqueueAll }) => enqueueAll(events))
+  )
+
+it.effect("an event for an idle worker is stored as claimed, sent and settled", () =>
+  Effect.gen(function*() {
+    const born = yield* lanes
+    yield* enqueue()
+    yield* pass(0)
+    expect(yield* born).toEqual(["leased"])
+    expect(yield* states).toEqual(["delivered"])
+    expect(yield* row(1)).toMatchObject({ attempts: 1, lapses: 0, fence: null })
+    expect(yield* calls()).toHaveLength(1)
+  }).pipe(Effect.provide(working()), quiet))
+
+it.effect("no more than an endpoint has slots; the others are found", () =>
+  Effect.gen(function*() {
+    const born = yield* lanes
+    yield* some(12)
+    yield* pass(0)
+    expect((yield* born).filter((lane) => lane === "leased")).toHaveLength(10)
+    yield* pass("1 second")
+    expect(yield* calls()).toHaveLength(12)
+    expect(new Set(yield* states)).toEqual(new Set(["delivered"]))
+  }).pipe(Effect.provide(working()), quiet))
+
+it.effect("slots that a failed transaction didn't use are given back", () =>
+  Effect.gen(function*() {
+    const born = yield* lanes
+    const sql = yield* SqlClient.SqlClient
+    yield* sql.unsafe(
+      "CREATE TRIGGER refuses BEFORE INSERT ON webhook_deliveries BEGIN SELECT RAISE(ABORT, 'planted'); END"
+    )
+    for (let n = 0; n < 3; n++) expect((yield* Effect.either(some(10)))._tag).toBe("Left")
+    yield* sql.unsafe("DROP TRIGGER refuses")
+    yield* pass(0)
+    yield* enqueue()
+    yield* pass(0)
+    expect(yield* born).toEqual(["leased"])
+    expect(yield* states).toEqual(["delivered"])
+  }).pipe(Effect.provide(working()), quiet))
+
+const open = `{"_tag":"Open","generation":3,"until":9000000000000,"failedProbes":0}`
+
+it.effect.each<[string, Effect.Effect<unknown, unknown, EndpointHealth.EndpointHealth | SqlClient.SqlClient>]>([
+  [
+    "whose circuit is open",
+    Effect.flatMap(
+      SqlClient.SqlClient,
+      (sql) =>
+        sql`INSERT INTO webhook_endpoints (id, circuit, consecutive_failures, updated_at) VALUES ('a', ${open}, 0, 0)`
+    )
+  ],
+  [
+    "that is paused",
+    Effect.flatMap(
+      SqlClient.SqlClient,
+      (sql) =>
+        sql`INSERT INTO webhook_endpoints (id, paused_until, consecutive_failures, updated_at) VALUES ('a', 9000000000000, 0, 0)`
+    )
+  ],
+  [
+    "that is disabled",
+    Effect.flatMap(EndpointHealth.EndpointHealth, ({ disable }) => disable("a", "for a test"))
+  ]
+])("an endpoint %s gets nothing this way", ([, hinder]) =>
+  Effect.gen(function*() {
+    const born = yield* lanes
+    yield* hinder
+    yield* pass(0)
+    yield* enqueue()
+    yield* pass("1 second")
+    expect(yield* born).toEqual(["first"])
+    expect(yield* calls()).toEqual([])
+  }).pipe(Effect.provide(working()), quiet))
+
+it.effect.each([["paced", { rateLimit: 5 }], ["ordered", { ordered: true }]] as const)(
+  "nor does one that is %s",
+  ([, settings]) =>
+    Effect.gen(function*() {
+      const born = yield* lanes
+      yield* enqueue()
+      yield* pass("1 second")
+      expect(yield* born).toEqual(["first"])
+      expect(yield* states).toEqual(["delivered"])
+    }).pipe(Effect.provide(working({ endpoints: { a: settings } })), quiet)
+)
+
+it.effect("nothing is stored so where the first attempt is put off", () =>
+  Effect.gen(function*() {
+    const born = yield* lanes
+    yield* enqueue()
+    yield* pass("6 seconds")
+    expect(yield* born).toEqual(["first"])
+    expect(yield* states).toEqual(["delivered"])
+  }).pipe(Effect.provide(working({ worker: { schedule: ["5 seconds"] } })), quiet))
