@@ -63,6 +63,17 @@ it.effect("slots that a failed transaction didn't use are given back", () =>
     expect(yield* states).toEqual(["delivered"])
   }).pipe(Effect.provide(working()), quiet))
 
+it.effect("an event that is handed in twice takes one slot", () =>
+  Effect.gen(function*() {
+    const born = yield* lanes
+    const one = yield* event({ id: "msg_same" })
+    yield* Effect.flatMap(Outbox.Outbox, ({ enqueueAll }) => enqueueAll(Array.from({ length: 12 }, () => one)))
+    yield* pass(0)
+    yield* some(10)
+    yield* pass(0)
+    expect(yield* born).toEqual(Array.from({ length: 11 }, () => "leased"))
+  }).pipe(Effect.provide(working()), quiet))
+
 const open = `{"_tag":"Open","generation":3,"until":9000000000000,"failedProbes":0}`
 
 it.effect.each<[string, Effect.Effect<unknown, unknown, EndpointHealth.EndpointHealth | SqlClient.SqlClient>]>([

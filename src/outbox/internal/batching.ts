@@ -21,7 +21,7 @@ export interface Batching<Item, Result, E> {
 }
 
 /**
- * `execute` gets between 1 and `max` items and gives a result for each, in their order. Where it fails, each of them is run by itself if `divide` says so, since
+ * `run` gets between 1 and `max` items and gives a result for each, in their order. Where it fails, each of them is run by itself if `divide` says so, since
  * one may have failed them all; else its failure is theirs. It runs outside of the submitters' fibers, one run at a time, and what has been
  * handed in is run to its end when the scope closes.
  */

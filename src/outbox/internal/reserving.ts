@@ -75,7 +75,9 @@ export const make =
           const reserved = new Map<string, Endpoint>()
           for (const pair of pairs) {
             const endpoint = byId.get(pair.endpointId)
-            if (endpoint !== undefined && isIdle() && slots.reserve(endpoint)) reserved.set(keyOf(pair), endpoint)
+            // An event that was handed in twice is one delivery.
+            if (endpoint === undefined || reserved.has(keyOf(pair)) || !isIdle()) continue
+            if (slots.reserve(endpoint)) reserved.set(keyOf(pair), endpoint)
           }
           if (reserved.size === 0) return undefined
           const giveBack = Effect.suspend(() => {
