@@ -317,7 +317,7 @@ describe.concurrent("many lines", () => {
     expect(json(line.out)).toEqual([{ line: 1, outcome: "invalid", error: "longer than 1 MiB" }])
     expect(lines.megabytes - none.megabytes).toBeLessThan(120)
     expect(line.megabytes - shorter.megabytes).toBeLessThan(60)
-  }, 30_000)
+  })
 
   it("end early, quietly, when nobody reads any more", async () => {
     writeFileSync(join(folder, "many"), "nope\n".repeat(count))

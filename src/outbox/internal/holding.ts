@@ -128,6 +128,10 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
         return free
       })
 
+    /** Lets the leases lapse. The loop may have looked before they were taken: it looks again, so as to know when they do. */
+    const letGo = (batch: ReadonlyArray<Pick<Settling.Ended, "claimed">>): Effect.Effect<void> =>
+      Effect.zipRight(drop(batch), store.signal)
+
     const lost = (ended: ReadonlyArray<Settling.Ended>): Effect.Effect<void> =>
       Effect.forEach(ended, ({ claimed }) =>
         Effect.zipRight(
@@ -171,14 +175,14 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
       settling.add(ended, (exit) =>
         Exit.isSuccess(exit) ? Effect.void : Effect.zipRight(
           // First, since a host's logger may fail.
-          drop([ended]),
+          letGo([ended]),
           Cause.isDie(exit.cause) ? Effect.logError("webhook_worker_fault", exit.cause) : lost([ended])
         ))
 
     const run = (claimed: Claimed): Effect.Effect<void> =>
       Effect.catchAllCause(attempt(claimed), (cause) =>
         // A fault of ours: its lease is no longer renewed, so somebody will see that it lapsed.
-        Effect.zipRight(Effect.logError("webhook_worker_fault", cause), drop([{ claimed }])))
+        Effect.zipRight(Effect.logError("webhook_worker_fault", cause), letGo([{ claimed }])))
 
     const attempt = (claimed: Claimed): Effect.Effect<void> =>
       Effect.uninterruptible(
