@@ -6,7 +6,6 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Metrics from "../Metrics.js"
@@ -14,8 +13,9 @@ import { Endpoints } from "../webhooks/Endpoints.js"
 import * as Message from "../webhooks/Message.js"
 import { InvalidEvent, type UnserializableEvent, type WebhookEvent } from "../webhooks/WebhookEvent.js"
 import * as Batching from "./internal/batching.js"
-import * as Enqueueing from "./internal/enqueueing.js"
-import * as Reserving from "./internal/reserving.js"
+import type * as Enqueueing from "./internal/enqueueing.js"
+import type * as Inserting from "./internal/inserting.js"
+import * as Storing from "./internal/storing.js"
 import { OutboxUnavailable } from "./OutboxError.js"
 import { OutboxSchema } from "./Schema.js"
 
@@ -83,7 +83,7 @@ export const make = (
     const prepare = (
       { event, idempotencyKey }: Keyed,
       arrival: Arrival
-    ): Effect.Effect<Enqueueing.Prepared, EnqueueError> => {
+    ): Effect.Effect<Inserting.Prepared, EnqueueError> => {
       if (idempotencyKey !== undefined && !/^[!-~]{1,255}$/.test(idempotencyKey)) {
         return Effect.fail(new InvalidIdempotencyKey())
       }
@@ -121,79 +121,30 @@ export const make = (
         traceParent: Option.getOrUndefined(Option.filterMap(span, traceParentOf))
       })))
 
-    const storeAll = <A, E>(
-      items: ReadonlyArray<Enqueueing.Prepared>,
-      settle: (results: ReadonlyArray<Enqueueing.Result>) => Effect.Effect<A, E>
-    ): Effect.Effect<A, E | OutboxUnavailable> =>
-      Effect.flatMap(store.inTransaction, (inside) =>
-        inside
-          ? store.transaction(Effect.flatMap(Enqueueing.run(store, items, undefined, undefined), ({ results }) =>
-            settle(results)))
-          : Effect.uninterruptibleMask((restore) =>
-            Effect.flatMap(Reserving.reserve(store, pairsOf(items)), (reservation) =>
-              restore(storeAlone(items, settle, reservation)))
-          )) as Effect.Effect<A, E | OutboxUnavailable>
-
-    /** In a transaction of our own. */
-    const storeAlone = <A, E>(
-      items: ReadonlyArray<Enqueueing.Prepared>,
-      settle: (results: ReadonlyArray<Enqueueing.Result>) => Effect.Effect<A, E>,
-      reservation: Reserving.Reservation | undefined
-    ) => {
-      let before: Enqueueing.Before | undefined
-      let stored: Enqueueing.Stored | undefined
-      // Whether all that was stored was committed as claimed, and has begun.
-      let isBegun = false
-      const once = Effect.suspend(() => {
-        // Where the answer to a COMMIT was lost, the next run finds what this one has stored, tells it as its own, and leaves it to be found by a worker.
-        const kept = before === undefined ? reservation : undefined
-        const run = Effect.map(Enqueueing.run(store, items, kept, before), (one) => {
-          stored = one
-          return one.results
-        })
-        const committed = Effect.suspend(() => {
-          isBegun = stored?.isWaiting === false
-          return kept === undefined || stored === undefined ? Effect.void : kept.begin(stored.claimed)
-        })
-        const made = store.transaction(Effect.flatMap(run, settle), { committed })
-        before = { fence: kept?.fence ?? before?.fence }
-        return made
-      })
-      const again = Effect.retry(once, {
-        while: (error) =>
-          isUnavailable(error) && error.reason === "unreachable",
-        schedule: reconnecting
-      })
-      // However it ends: nobody may be left to hear of a commit, or to be told of it.
-      const told = Effect.suspend(() =>
-        isBegun ? Effect.void : store.signal
-      )
-      return Effect.ensuring(again, Effect.zipRight(reservation?.end ?? Effect.void, told))
-    }
-
+    const storing = Storing.make(store)
     const batching = yield* Batching.make(
-      (items: ReadonlyArray<Enqueueing.Prepared>) =>
-        storeAll(items, Effect.succeed),
+      storing.each,
       maxBatch,
       // Something about one of them, a trigger of the host's say.
       ({ reason }: OutboxUnavailable) =>
         reason === "constraint" || reason === "other"
     )
 
-    const submit = (item: Enqueueing.Prepared): Effect.Effect<Enqueueing.Result, OutboxUnavailable> =>
+    const submit = (item: Inserting.Prepared): Effect.Effect<Enqueueing.Result, OutboxUnavailable> =>
       Effect.suspend(() =>
         batching.waiting() < maxWaiting
-          ? batching.submit(item)
+          ? Effect.flatten(batching.submit(item))
           : Effect.fail(new OutboxUnavailable({ reason: "queue-full" }))
       )
 
     const enqueue = (keyed: Keyed): Effect.Effect<Enqueued, EnqueueError> =>
       Effect.flatMap(
-        Effect.flatMap(arrival, (arrival) => prepare(keyed, arrival)),
+        Effect.flatMap(arrival, (arrival) =>
+          prepare(keyed, arrival)),
         (item) =>
           Effect.flatMap(store.inTransaction, (inside) =>
             Effect.flatMap(
-              inside ? storeAll([item], ([result]) => Effect.succeed(result!)) : submit(item),
+              inside ? storing.all([item], ([result]) => Effect.succeed(result!)) : submit(item),
               (result) => Effect.map(finish([item], [result], false), ([enqueued]) => enqueued!)
             ))
       )
@@ -208,7 +159,7 @@ export const make = (
             keyed.length,
             Effect.flatMap(
               Effect.flatMap(arrival, (arrival) => Effect.forEach(keyed, (one) => prepare(one, arrival))),
-              (items) => storeAll(items, (results) => finish(items, results, true))
+              (items) => storing.all(items, (results) => finish(items, results, true))
             )
           )
         })
@@ -249,10 +200,7 @@ export class InvalidIdempotencyKey
 
 // --- internal
 
-const pairsOf = (items: ReadonlyArray<Enqueueing.Prepared>): ReadonlyArray<Reserving.Pair> =>
-  items.flatMap(({ message, wanting }) => wanting.map(({ id }) => ({ messageId: message.id, endpointId: id })))
-
-type Arrival = Pick<Enqueueing.Prepared, "createdAt" | "traceParent">
+type Arrival = Pick<Inserting.Prepared, "createdAt" | "traceParent">
 
 const noDigest = Effect.succeed("")
 
@@ -262,13 +210,9 @@ const maxBatch = 200
 /** Events that wait for their commit at most; more are refused. */
 const maxWaiting = 10_000
 
-const reconnecting = Schedule.intersect(Schedule.exponential("100 millis", 3), Schedule.recurs(2))
-
-const isUnavailable = (error: unknown): error is OutboxUnavailable => error instanceof OutboxUnavailable
-
 /** What is told of each, and counted. A conflict tells where it is only `among` several. */
 const finish = (
-  items: ReadonlyArray<Enqueueing.Prepared>,
+  items: ReadonlyArray<Inserting.Prepared>,
   results: ReadonlyArray<Enqueueing.Result>,
   among: boolean
 ): Effect.Effect<ReadonlyArray<Enqueued>, IdempotencyConflict> =>

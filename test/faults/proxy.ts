@@ -52,8 +52,8 @@ export const startProxy = async (databaseUrl: string): Promise<Proxy> => {
       database.write(message)
     })
     const fromDatabase = framing(false, (type, message) => {
-      // CommandComplete: the server has done it.
-      if (fate === "lose the answer" && type === "C") {
+      // ReadyForQuery: the server has done it. (A statement that is a transaction by itself is complete before it is committed.)
+      if (fate === "lose the answer" && type === "Z") {
         lost[fate]++
         cut()
         return
@@ -102,8 +102,10 @@ const framing = (untyped: boolean, handle: (type: string, message: Buffer) => vo
   }
 }
 
-/** A simple query, or a statement that is parsed under a name, that commits. */
+/** A simple query, or a statement that is parsed under a name, that commits, or writes and is a transaction by itself. */
 const isCommit = (type: string, message: Buffer): boolean => {
-  const text = message.subarray(5, 64).toString("latin1")
-  return type === "Q" ? /^COMMIT\b/i.test(text) : type === "P" && /^[^\0]*\0COMMIT\b/i.test(text)
+  const text = message.subarray(5, 96).toString("latin1")
+  return type === "Q" ? committing.test(text) : type === "P" && committing.test(text.slice(text.indexOf("\0") + 1))
 }
+
+const committing = /^\s*(COMMIT\b|WITH m AS \(\s*INSERT\b)/i

@@ -1,12 +1,23 @@
 /** What a worker that has nothing else to do takes from its own program is stored as claimed. */
+import * as PgClient from "@effect/sql-pg/PgClient"
 import * as SqlClient from "@effect/sql/SqlClient"
 import { expect, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Scope from "effect/Scope"
 import * as EndpointHealth from "../../src/outbox/EndpointHealth.js"
 import * as Outbox from "../../src/outbox/Outbox.js"
+import * as OutboxSchema from "../../src/outbox/Schema.js"
+import { startProxy } from "../faults/proxy.js"
+import { postgres } from "../support/backends.js"
 import { enqueue, event } from "../support/outboxing.js"
 import { quiet } from "../support/recording.js"
-import { calls, pass, row, states, working } from "../support/working.js"
+import { calls, eventually, pass, prepared, rest, row, start, states, working } from "../support/working.js"
 
 /** In which lane each delivery was stored. */
 const lanes = Effect.gen(function*() {
@@ -128,3 +139,82 @@ it.effect("nothing is stored so where the first attempt is put off", () =>
     expect(yield* born).toEqual(["first"])
     expect(yield* states).toEqual(["delivered"])
   }).pipe(Effect.provide(working({ worker: { schedule: ["5 seconds"] } })), quiet))
+
+it.effect("a worker that stops waits for what is being stored for it, and sends that", () =>
+  Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    const scope = yield* Scope.make()
+    yield* Scope.extend(start(), scope)
+    yield* pass(0)
+    const gate = yield* Deferred.make<void>()
+    // SQLite has one connection, and a transaction of the host's has it.
+    const holding = yield* Effect.fork(sql.withTransaction(Deferred.await(gate)))
+    yield* rest
+    const enqueueing = yield* Effect.fork(enqueue())
+    yield* rest
+    const stopping = yield* Effect.fork(Scope.close(scope, Exit.void))
+    yield* rest
+    expect(yield* Fiber.poll(stopping)).toEqual(Option.none())
+    yield* Deferred.succeed(gate, undefined)
+    yield* Fiber.join(holding)
+    yield* Fiber.join(enqueueing)
+    yield* Fiber.join(stopping)
+    expect(yield* states).toEqual(["delivered"])
+  }).pipe(Effect.provide(prepared()), quiet))
+
+it.effect.each<[string, Effect.Effect<unknown, unknown, Outbox.Outbox>]>([
+  ["one", enqueue({ id: "msg_lost" })],
+  [
+    "all of several",
+    Effect.flatMap(
+      event({ id: "msg_lost" }),
+      (event) =>
+        Effect.flatMap(Outbox.Outbox, ({ enqueueAll }) => Effect.map(enqueueAll([event]), ([enqueued]) => enqueued))
+    )
+  ]
+])(
+  "what was stored as claimed, by an answer that got lost, is told as new and doesn't wait for its lease: %s",
+  ([, store]) =>
+    Effect.gen(function*() {
+      const proxy = yield* Effect.acquireRelease(
+        Effect.flatMap(postgres.database, ({ url }) => Effect.promise(() => startProxy(url))),
+        ({ close }) => Effect.promise(close)
+      )
+      const database = Layer.orDie(
+        Layer.provideMerge(
+          OutboxSchema.layerMigrated({ clock: "process" }),
+          PgClient.layer({ url: Redacted.make(proxy.url) })
+        )
+      )
+      yield* Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        yield* sql`CREATE TABLE born (message TEXT, lane TEXT)`
+        yield* sql.unsafe(`CREATE FUNCTION bears() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN INSERT INTO born VALUES (new.message_id, new.lane); RETURN NULL; END'`)
+        yield* sql`CREATE TRIGGER bears AFTER INSERT ON webhook_deliveries FOR EACH ROW EXECUTE FUNCTION bears()`
+        const laneOf = (id: string) =>
+          Effect.map(sql`SELECT lane FROM born WHERE message = ${id}`, ([row]) => row?.["lane"])
+        const areDelivered = Effect.map(states, (all) => all.every((state) => state === "delivered"))
+        // Until a look is over that has left nothing, the worker takes nothing so.
+        const isIdle = Effect.gen(function*() {
+          yield* pass("1 second")
+          yield* eventually(areDelivered)
+          yield* Effect.repeatN(areDelivered, 5)
+          const { messageId } = yield* enqueue()
+          return (yield* laneOf(messageId)) === "leased"
+        })
+        yield* eventually(isIdle)
+        yield* eventually(areDelivered)
+        const before = proxy.commits()
+        proxy.decide((commit) => commit === before + 1 ? "lose the answer" : "pass")
+        const storing = yield* Effect.fork(store)
+        yield* eventually(Effect.zipRight(pass("100 millis"), Effect.map(Fiber.poll(storing), Option.isSome)))
+        expect(yield* Fiber.join(storing)).toMatchObject({ messageId: "msg_lost", duplicate: false, deliveries: 1 })
+        expect(proxy.lost["lose the answer"]).toBe(1)
+        expect(yield* laneOf("msg_lost")).toBe("leased")
+        yield* eventually(areDelivered)
+        expect((yield* calls()).filter(({ id }) => id === "msg_lost")).toHaveLength(1)
+        expect(yield* sql`SELECT DISTINCT lapses FROM webhook_deliveries`).toEqual([{ lapses: 0 }])
+      }).pipe(Effect.provide(working({ database })), quiet)
+    }).pipe(Effect.scoped)
+)

@@ -216,7 +216,7 @@ const takeSome = (
   now: number,
   lease: Lease
 ): Effect.Effect<ReadonlyArray<Row>, SqlError> => {
-  const { dialect, rows, execute, sql, tables: { deliveries } } = store
+  const { dialect, execute, rows, sql, tables: { deliveries, messages } } = store
   const pending = lease.firstDelay === 0
     ? sql.literal("d.state = 'pending' AND d.held = 0")
     : sql`d.state = 'pending' AND d.held = 0 AND (d.lane <> 'first' OR d.created_at <= ${now - lease.firstDelay})`
@@ -238,12 +238,18 @@ const takeSome = (
         )`
       ))
     })`
-  return Effect.flatMap(
-    execute<{ readonly id: number | string }>`UPDATE ${deliveries}
-      SET lane = 'leased', due_at = ${now + lease.length}, fence = ${lease.fence}
-      WHERE ${picked} RETURNING id`,
-    (ids) => read(store, ids.map(({ id }) => Number(id)))
-  )
+  const taken = sql`UPDATE ${deliveries}
+    SET lane = 'leased', due_at = ${now + lease.length}, fence = ${lease.fence}
+    WHERE ${picked} RETURNING`
+  return dialect === "pg"
+    // In one statement: each takes the way to the server and back.
+    ? execute<Row>`WITH d AS (${taken} *) SELECT ${
+      sql.literal(columns)
+    } FROM d JOIN ${messages} m ON m.id = d.message_id`
+    : Effect.flatMap(
+      execute<{ readonly id: number | string }>`${taken} id`,
+      (ids) => read(store, ids.map(({ id }) => Number(id)))
+    )
 }
 
 const read = (store: Store, ids: ReadonlyArray<number>): Effect.Effect<ReadonlyArray<Row>, SqlError> => {

@@ -110,25 +110,19 @@ export const lock = (
   ids: ReadonlyArray<string>,
   now: number,
   settings: Circuit.Settings = defaultSettings
-): Effect.Effect<ReadonlyMap<string, EndpointRow>, SqlError.SqlError> =>
-  Effect.gen(function*() {
-    if (ids.length === 0) return new Map<string, EndpointRow>()
-    const { execute, sql, tables } = store
-    const wanted = idsOf(store, ids)
-    // In the order of the ids, like the locks: whoever inserts or locks several never waits in a circle.
-    yield* execute`
-      INSERT INTO ${tables.endpoints} (id, consecutive_failures, updated_at)
-      SELECT v.id, 0, CAST(${now} AS BIGINT) FROM ${wanted}
-      WHERE NOT EXISTS (SELECT 1 FROM ${tables.endpoints} AS e WHERE e.id = v.id)
-      ORDER BY v.id
-      ON CONFLICT (id) DO NOTHING`
-    const rows = yield* select(
-      store,
-      wanted,
-      store.dialect === "pg" ? sql.literal("FOR UPDATE OF e") : nothing(store)
-    )
-    return toMap(rows, settings)
-  })
+): Effect.Effect<ReadonlyMap<string, EndpointRow>, SqlError.SqlError> => {
+  if (ids.length === 0) return Effect.succeed(new Map<string, EndpointRow>())
+  const { execute, sql, tables } = store
+  // One statement for both, and in the order of the ids: whoever inserts or locks several never waits in a circle.
+  return Effect.map(
+    execute<RawRow>`
+      INSERT INTO ${tables.endpoints} AS e (id, consecutive_failures, updated_at)
+      SELECT DISTINCT v.id, 0, CAST(${now} AS BIGINT) FROM ${idsOf(store, ids)} WHERE v.id IS NOT NULL ORDER BY v.id
+      ON CONFLICT (id) DO UPDATE SET consecutive_failures = e.consecutive_failures
+      RETURNING ${sql.literal(written.join(", "))}`,
+    (rows) => toMap(rows, settings)
+  )
+}
 
 /** Writes the rows, made where absent, in one statement. Rows that others may write at the same time are locked first. */
 export const write = (

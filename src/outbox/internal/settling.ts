@@ -2,6 +2,7 @@
  * What an attempt makes of its delivery (pure), and writing that down: deliveries, attempts and the health of endpoints in one transaction.
  */
 import type { SqlError } from "@effect/sql/SqlError"
+import type { Fragment } from "@effect/sql/Statement"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { defaults } from "../../Defaults.js"
@@ -105,9 +106,8 @@ export const settle = (
     )
     // Without waiting: a host's transaction that holds one must not stop everybody's results. Whose turn it is then, a sweep finds.
     const locked = yield* Ordering.tryLock(store, pairs)
-    const ours = yield* update(store, decided, now)
+    const ours = yield* record(store, decided, now)
     const settled = decided.filter(({ ended }) => ours.has(ended.claimed.id))
-    yield* insertAttempts(store, settled.map(({ ended }) => ended))
     yield* Ordering.release(store, locked)
     const events = yield* foldHealth(store, settled, health, now)
     return { settled, lost: batch.filter(({ claimed }) => !ours.has(claimed.id)), events, at: now }
@@ -135,8 +135,34 @@ const isBlockedByName = (report: DeliveryReport): boolean =>
 
 type Decided = { readonly ended: Ended; readonly settlement: Settlement }
 
-const update = (store: Store, decided: ReadonlyArray<Decided>, now: number): Effect.Effect<Set<number>, SqlError> => {
-  const { rows, execute, tables } = store
+interface Id {
+  readonly id: number | string
+}
+
+/** Writes what became of the deliveries, and their attempts; gives the ids of those that were still ours. */
+const record = (store: Store, decided: ReadonlyArray<Decided>, now: number): Effect.Effect<Set<number>, SqlError> => {
+  const { dialect, execute, sql } = store
+  const ends = decided.map(({ ended }) => ended)
+  const idsOf = (rows: ReadonlyArray<Id>) => new Set(rows.map(({ id }) => Number(id)))
+  if (dialect === "pg") {
+    // In one statement: each takes the way to the server and back.
+    const attempts = insertAttempts(store, ends, sql.literal("delivery_id IN (SELECT id FROM u)"))
+    const inserted = attempts === undefined ? sql`` : sql`, a AS (${attempts})`
+    return Effect.map(execute<Id>`WITH u AS (${update(store, decided, now)})${inserted} SELECT id FROM u`, idsOf)
+  }
+  return Effect.gen(function*() {
+    const ours = idsOf(yield* execute<Id>`${update(store, decided, now)}`)
+    const attempts = insertAttempts(
+      store,
+      ends.filter(({ claimed }) => ours.has(claimed.id)),
+      sql.literal("delivery_id IS NOT NULL")
+    )
+    if (attempts !== undefined) yield* execute`${attempts}`
+    return ours
+  })
+}
+
+const update = ({ rows, sql, tables }: Store, decided: ReadonlyArray<Decided>, now: number): Fragment => {
   const items = decided.map(({ ended: { claimed, report }, settlement }) => {
     const attempts = claimed.attempts + (report?.attempts ?? 0)
     const givenBack = settlement.state === "pending" && (report === undefined || report.class === "interrupted")
@@ -173,21 +199,20 @@ const update = (store: Store, decided: ReadonlyArray<Decided>, now: number): Eff
     last_class: "text",
     ended_at: "bigint"
   })
-  return Effect.map(
-    execute<{ readonly id: number | string }>`
-      UPDATE ${tables.deliveries} SET
-        state = v.state, reason = v.reason, lane = v.lane, due_at = v.due_at, fence = NULL, lapses = v.lapses, once = v.once, step = v.step,
-        attempts = v.attempts, last_status = v.last_status, last_class = v.last_class, ended_at = v.ended_at
-      FROM ${table} WHERE ${tables.deliveries}.id = v.id AND ${tables.deliveries}.fence = v.fence
-      RETURNING ${tables.deliveries}.id AS id`,
-    (found) => new Set(found.map(({ id }) => Number(id)))
-  )
+  return sql`
+    UPDATE ${tables.deliveries} SET
+      state = v.state, reason = v.reason, lane = v.lane, due_at = v.due_at, fence = NULL, lapses = v.lapses, once = v.once, step = v.step,
+      attempts = v.attempts, last_status = v.last_status, last_class = v.last_class, ended_at = v.ended_at
+    FROM ${table} WHERE ${tables.deliveries}.id = v.id AND ${tables.deliveries}.fence = v.fence
+    RETURNING ${tables.deliveries}.id AS id`
 }
 
+/** Of those attempts that were made, and whose deliveries `which` takes. */
 const insertAttempts = (
-  { rows, execute, tables }: Store,
-  batch: ReadonlyArray<Ended>
-): Effect.Effect<void, SqlError> => {
+  { rows, sql, tables }: Store,
+  batch: ReadonlyArray<Ended>,
+  which: Fragment
+): Fragment | undefined => {
   const items = batch.flatMap(({ claimed, report, startedAt }) =>
     report === undefined || report.attempts === 0 ? [] : [{
       delivery_id: claimed.id,
@@ -201,7 +226,7 @@ const insertAttempts = (
       excerpt: report.excerpt?.replace(/\p{Cs}/gu, "\uFFFD") ?? null
     }]
   )
-  return items.length === 0 ? Effect.void : Effect.asVoid(execute`
+  return items.length === 0 ? undefined : sql`
     INSERT INTO ${tables.attempts} (delivery_id, number, started_at, duration, outcome, class, status, excerpt)
     SELECT delivery_id, number, started_at, duration, outcome, class, status, excerpt
     FROM ${
@@ -215,7 +240,7 @@ const insertAttempts = (
       status: "integer",
       excerpt: "text"
     })
-  } WHERE delivery_id IS NOT NULL ON CONFLICT DO NOTHING`)
+  } WHERE ${which} ON CONFLICT DO NOTHING`
 }
 
 const foldHealth = (

@@ -23,7 +23,7 @@ import * as Watching from "./watching.js"
 export type Dialect = "pg" | "sqlite"
 
 export interface Transacting {
-  /** Runs statements that only read; the driver's failures become ours. A PostgreSQL that gives no connection or says nothing for 15 seconds is `unreachable`. */
+  /** Runs statements that only read, or one that is a transaction by itself; the driver's failures become ours. A PostgreSQL that gives no connection or says nothing for 15 seconds is `unreachable`. */
   readonly query: <A, E, R>(
     effect: Effect.Effect<A, E | SqlError, R>
   ) => Effect.Effect<A, Exclude<E, SqlError> | OutboxUnavailable, R>
