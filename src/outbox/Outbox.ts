@@ -138,16 +138,16 @@ export const make = (
       )
 
     const enqueue = (keyed: Keyed): Effect.Effect<Enqueued, EnqueueError> =>
-      Effect.flatMap(
-        Effect.flatMap(arrival, (arrival) =>
-          prepare(keyed, arrival)),
-        (item) =>
-          Effect.flatMap(store.inTransaction, (inside) =>
-            Effect.flatMap(
-              inside ? storing.all([item], ([result]) => Effect.succeed(result!)) : submit(item),
-              (result) => Effect.map(finish([item], [result], false), ([enqueued]) => enqueued!)
-            ))
-      )
+      Effect.gen(function*() {
+        const item = yield* prepare(keyed, yield* arrival)
+        const [result] = (yield* store.inTransaction)
+          ? yield* storing.all([item], () =>
+            Effect.void)
+          : [yield* submit(item)]
+        yield* refuse([result!], false)
+        const [enqueued] = yield* told([item], [result!])
+        return enqueued!
+      })
 
     return {
       enqueue: (event, keys) => traced(1, enqueue({ event, idempotencyKey: keys?.idempotencyKey })),
@@ -157,10 +157,11 @@ export const make = (
           if (keyed.length === 0) return Effect.succeed([])
           return traced(
             keyed.length,
-            Effect.flatMap(
-              Effect.flatMap(arrival, (arrival) => Effect.forEach(keyed, (one) => prepare(one, arrival))),
-              (items) => storing.all(items, (results) => finish(items, results, true))
-            )
+            Effect.gen(function*() {
+              const at = yield* arrival
+              const items = yield* Effect.forEach(keyed, (one) => prepare(one, at))
+              return yield* told(items, yield* storing.all(items, (results) => refuse(results, true)))
+            })
           )
         })
     }
@@ -210,25 +211,33 @@ const maxBatch = 200
 /** Events that wait for their commit at most; more are refused. */
 const maxWaiting = 10_000
 
-/** What is told of each, and counted. A conflict tells where it is only `among` several. */
-const finish = (
+/** Fails with the first conflict, which tells where it is only `among` several. */
+const refuse = (results: Storing.Results, among: boolean): Effect.Effect<void, IdempotencyConflict> => {
+  const index = results.findIndex(({ _tag }) => _tag === "Conflict")
+  const conflict = results[index]
+  return conflict?._tag !== "Conflict" ? Effect.void : Effect.fail(
+    new IdempotencyConflict({
+      messageId: conflict.messageId,
+      by: conflict.by,
+      index: among ? index : undefined
+    })
+  )
+}
+
+/** What is told of each, and counted, where there is no conflict. */
+const told = (
   items: ReadonlyArray<Inserting.Prepared>,
-  results: ReadonlyArray<Enqueueing.Result>,
-  among: boolean
-): Effect.Effect<ReadonlyArray<Enqueued>, IdempotencyConflict> =>
+  results: Storing.Results
+): Effect.Effect<ReadonlyArray<Enqueued>> =>
   Effect.suspend(() => {
     const counts = { duplicate: 0, unrouted: 0, stored: 0, pending: 0 }
-    const enqueued: Array<Enqueued> = []
-    for (const [index, result] of results.entries()) {
-      if (result._tag === "Conflict") {
-        const where = among ? index : undefined
-        return Effect.fail(new IdempotencyConflict({ messageId: result.messageId, by: result.by, index: where }))
-      }
+    const enqueued = results.flatMap((result, index): ReadonlyArray<Enqueued> => {
+      if (result._tag === "Conflict") return []
       const { deliveries, duplicate, messageId } = result
-      enqueued.push({ messageId, duplicate, deliveries })
       counts[duplicate ? "duplicate" : items[index]!.wanting.length === 0 ? "unrouted" : "stored"]++
       if (!duplicate) counts.pending += deliveries
-    }
+      return [{ messageId, duplicate, deliveries }]
+    })
     const { duplicate, pending, stored, unrouted } = counts
     return Effect.as(Metrics.enqueued({ duplicate, stored, unrouted }, pending), enqueued)
   })

@@ -1,9 +1,12 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import { describe, expect, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Outbox from "../../src/outbox/Outbox.js"
-import { backends } from "../support/backends.js"
+import { backends, postgres } from "../support/backends.js"
 import { count, enqueue, event, outbox } from "../support/outboxing.js"
+import { eventually } from "../support/working.js"
 
 describe.each(backends)("calls that overlap in one transaction on $name", (backend) => {
   it.effect("one that fails takes nothing of the other with it", () =>
@@ -20,3 +23,30 @@ describe.each(backends)("calls that overlap in one transaction on $name", (backe
       expect(yield* count("webhook_messages")).toBe(4)
     }).pipe(Effect.provide(outbox(backend))))
 })
+
+it.live("on PostgreSQL who is interrupted goes at once, and what was on its way is stored all the same", () =>
+  Effect.gen(function*() {
+    const database = yield* postgres.database
+    const gate = yield* Deferred.make<void>()
+    const held = yield* Deferred.make<void>()
+    yield* Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const { enqueueAll } = yield* Outbox.Outbox
+      const holding = yield* Effect.fork(sql.withTransaction(
+        Effect.zipRight(
+          Effect.zipRight(sql`LOCK TABLE webhook_messages`, Deferred.succeed(held, undefined)),
+          Deferred.await(gate)
+        )
+      ))
+      yield* Deferred.await(held)
+      const storing = yield* Effect.fork(Effect.flatMap(Effect.all([event(), event()]), enqueueAll))
+      yield* eventually(Effect.map(
+        sql`SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+        (rows) => rows.length > 0
+      ))
+      yield* Fiber.interrupt(storing)
+      yield* Deferred.succeed(gate, undefined)
+      yield* Fiber.join(holding)
+      yield* eventually(Effect.map(count("webhook_messages"), (n) => n === 2))
+    }).pipe(Effect.provide(outbox({ layer: database.client })))
+  }).pipe(Effect.scoped))

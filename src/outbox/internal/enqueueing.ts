@@ -35,10 +35,8 @@ export const run = (
   before: Before | undefined
 ): Effect.Effect<Stored, SqlError> =>
   Effect.gen(function*() {
-    const sorted = Inserting.inOrder(items)
     const fresh = new Set<Inserting.Prepared>()
-    for (let from = 0; from < sorted.length; from += chunk) {
-      const some = sorted.slice(from, from + chunk)
+    for (const some of Inserting.chunksOf(Inserting.inOrder(items))) {
       const inserted = yield* insertMessages(store, some)
       // Two of one id: it is the one that was inserted first.
       for (const item of some) if (inserted.delete(item.message.id)) fresh.add(item)
@@ -63,26 +61,27 @@ export interface StoredNew extends Omit<Stored, "results"> {
   readonly known: ReadonlyArray<Inserting.Prepared>
 }
 
-/** Whether messages that have nothing to do with each other can be stored by `runAtOnce`. */
+/** Whether `runAtOnce` can store them. */
 export const canRunAtOnce = ({ dialect }: Store, items: ReadonlyArray<Inserting.Prepared>): boolean =>
-  dialect === "pg" && items.length <= chunk &&
+  dialect === "pg" && Inserting.chunksOf(items).length === 1 &&
   new Set(items.map(({ message }) => message.id)).size === items.length &&
   items.every(({ message, wanting }) => message.aggregateId === null || !wanting.some(({ ordered }) => ordered))
 
 /**
  * Stores what is new of the messages in one statement, which is a transaction by itself: one round trip in place of four, each of which takes the process 0.4 ms
- * and the event as long as the way to the server. Wakes who has to find something.
+ * and the event as long as the way to the server. Wakes who has to find something. If it is `strict` it fails where one is known, and stores none.
  */
 export const runAtOnce = (
   store: Store,
   items: ReadonlyArray<Inserting.Prepared>,
-  reservation: Reservation | undefined
+  reservation: Reservation | undefined,
+  strict: boolean
 ): Effect.Effect<StoredNew, SqlError> =>
   Effect.gen(function*() {
     const { channel, execute, now, own } = store
     const plan = Inserting.plan(items, reservation)
     const rows = yield* execute<Inserting.Inserted & { readonly message: string }>`
-      WITH m AS (${Inserting.messages(store, Inserting.inOrder(items))}),
+      WITH m AS (${Inserting.messages(store, Inserting.inOrder(items), strict)}),
         d AS (${Inserting.deliveries(store, plan, yield* now, "m")})
       SELECT m.id AS message, d.*,
         CASE WHEN d.id IS NOT NULL AND d.fence IS NULL THEN CAST(pg_notify(${channel}, ${own}) AS TEXT) END AS told
@@ -109,9 +108,6 @@ export interface Before {
 }
 
 // --- internal
-
-/** SQLite takes 32 766 parameters a statement, PostgreSQL 65 535; a message has 14. */
-const chunk = 500
 
 const countOf = (items: ReadonlyArray<Inserting.Prepared>): number =>
   items.reduce((count, { wanting }) => count + wanting.length, 0)

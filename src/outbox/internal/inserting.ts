@@ -26,26 +26,27 @@ export interface Prepared {
 export const inOrder = (items: ReadonlyArray<Prepared>): ReadonlyArray<Prepared> =>
   [...items].sort((left, right) => compareTexts(keyOf(left), keyOf(right)))
 
-/** Inserts what is new of the messages, and returns its `id`s. */
-export const messages = ({ sql, tables }: Store, items: ReadonlyArray<Prepared>): Fragment => {
-  const rows = items.map(({ createdAt, digest, idempotencyKey, message, traceParent, wanting }) => ({
-    id: message.id,
-    idempotency_key: idempotencyKey ?? null,
-    digest,
-    event_type: message.eventType,
-    tenant: message.tenant ?? null,
-    aggregate_id: message.aggregateId,
-    occurred_at: message.occurredAt,
-    correlation_id: message.correlationId,
-    trace_parent: traceParent ?? null,
-    deliveries: wanting.length,
-    created_at: createdAt,
-    body_event: bytes(message, "event"),
-    body_standard: bytes(message, "standard"),
-    body_cloudevents: bytes(message, "cloudevents")
-  }))
-  return sql`INSERT INTO ${tables.messages} ${sql.insert(rows)} ON CONFLICT DO NOTHING RETURNING id`
+/** Parts of them that one statement takes. */
+export const chunksOf = (items: ReadonlyArray<Prepared>): ReadonlyArray<ReadonlyArray<Prepared>> => {
+  const chunks: Array<Array<Prepared>> = []
+  let left = 0
+  for (const item of items) {
+    const size = sizeOf(item)
+    if (left < size || chunks.at(-1)!.length === mostMessages) {
+      chunks.push([])
+      left = mostBytes
+    }
+    chunks.at(-1)!.push(item)
+    left -= size
+  }
+  return chunks
 }
+
+/** Inserts the messages, and returns their `id`s; of those that are known it does nothing, or fails, if it is `strict`. */
+export const messages = (store: Store, items: ReadonlyArray<Prepared>, strict = false): Fragment =>
+  store.sql`INSERT INTO ${store.tables.messages} ${
+    store.dialect === "pg" ? selected(store, items) : store.sql.insert(items.map(valuesOf))
+  } ${store.sql.literal(strict ? "" : "ON CONFLICT DO NOTHING")} RETURNING id`
 
 /** The deliveries of messages, before they are stored. */
 export interface Plan {
@@ -182,11 +183,99 @@ const toClaimed = (row: Inserted, fence: string, { endpoint, format, item }: Res
   body: item.message.encoded.get(format)?.bytes
 })
 
-const bytes = (message: Message, format: "cloudevents" | "event" | "standard"): Uint8Array | null => {
-  const encoded = message.encoded.get(format)
-  return encoded === undefined
-    ? null
-    : Buffer.from(encoded.bytes.buffer, encoded.bytes.byteOffset, encoded.bytes.length)
+/** Of a statement. */
+const mostMessages = 500
+const mostBytes = 32 * 1024 * 1024
+
+const sizeOf = ({ message }: Prepared): number => {
+  let size = 0
+  for (const { bytes } of message.encoded.values()) size += bytes.length
+  return size
+}
+
+const fieldsOf = ({ createdAt, digest, idempotencyKey, message, traceParent, wanting }: Prepared) => ({
+  id: message.id,
+  idempotency_key: idempotencyKey ?? null,
+  digest,
+  event_type: message.eventType,
+  tenant: message.tenant ?? null,
+  aggregate_id: message.aggregateId,
+  occurred_at: message.occurredAt,
+  correlation_id: message.correlationId,
+  trace_parent: traceParent ?? null,
+  deliveries: wanting.length,
+  created_at: createdAt
+})
+
+const columns = {
+  id: "text",
+  idempotency_key: "text",
+  digest: "text",
+  event_type: "text",
+  tenant: "text",
+  aggregate_id: "text",
+  occurred_at: "text",
+  correlation_id: "text",
+  trace_parent: "text",
+  deliveries: "integer",
+  created_at: "bigint"
+} as const
+
+const valuesOf = (item: Prepared) => {
+  const { encoded } = item.message
+  return {
+    ...fieldsOf(item),
+    body_event: bufferOf(encoded.get("event")?.bytes),
+    body_standard: bufferOf(encoded.get("standard")?.bytes),
+    body_cloudevents: bufferOf(encoded.get("cloudevents")?.bytes)
+  }
+}
+
+const bufferOf = (bytes: Uint8Array | undefined): Buffer | null =>
+  bytes === undefined ? null : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
+
+/**
+ * Two parameters, the fields and all bodies: as one for each value, a message took PostgreSQL's driver half as much CPU again (237 µs for 131). SQLite takes values
+ * faster than it takes JSON apart.
+ */
+const selected = ({ rows, sql }: Store, items: ReadonlyArray<Prepared>): Fragment => {
+  const bodies: Array<Buffer> = []
+  let next = 1
+  const placeOf = (message: Message, format: Format) => {
+    const body = bufferOf(message.encoded.get(format)?.bytes)
+    const at = next
+    if (body === null) return null
+    bodies.push(body)
+    next += body.length
+    return [at, body.length] as const
+  }
+  const fields = items.map((item, n) => {
+    const event = placeOf(item.message, "event")
+    const standard = placeOf(item.message, "standard")
+    const cloudevents = placeOf(item.message, "cloudevents")
+    return {
+      n,
+      ...fieldsOf(item),
+      event_at: event?.[0],
+      event_length: event?.[1],
+      standard_at: standard?.[0],
+      standard_length: standard?.[1],
+      cloudevents_at: cloudevents?.[0],
+      cloudevents_length: cloudevents?.[1]
+    }
+  })
+  const places = Object.fromEntries(
+    ["event", "standard", "cloudevents"].flatMap((
+      format
+    ) => [[`${format}_at`, "integer"], [`${format}_length`, "integer"]])
+  ) as Record<string, "integer">
+  const names = Object.keys(columns)
+  return sql`(${sql.literal(names.join(", "))}, body_event, body_standard, body_cloudevents)
+    SELECT ${sql.literal(names.map((name) => `v.${name}`).join(", "))}, substr(b.bodies, v.event_at, v.event_length),
+      substr(b.bodies, v.standard_at, v.standard_length), substr(b.bodies, v.cloudevents_at, v.cloudevents_length)
+    FROM (SELECT CAST(${bodies.length === 1 ? bodies[0] : Buffer.concat(bodies)} AS BYTEA) AS bodies) AS b
+    CROSS JOIN ${rows(fields, { n: "integer", ...columns, ...places })}
+    ORDER BY v.n`
 }
 
 const keyOf = ({ idempotencyKey, message }: Prepared): string => idempotencyKey ?? message.id

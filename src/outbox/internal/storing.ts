@@ -4,6 +4,8 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import { OutboxUnavailable } from "../OutboxError.js"
 import * as Enqueueing from "./enqueueing.js"
@@ -14,26 +16,27 @@ import type { Store } from "./store.js"
 type Items = ReadonlyArray<Inserting.Prepared>
 
 export interface Storing {
-  /** All or none, in a transaction: the caller's, or one of its own. What `settle` fails with, stores nothing. */
-  readonly all: <A, E>(
-    items: Items,
-    settle: (results: ReadonlyArray<Enqueueing.Result>) => Effect.Effect<A, E>
-  ) => Effect.Effect<A, E | OutboxUnavailable>
+  /** All or none, in a transaction: the caller's, or one of its own. Where `check` fails, nothing is stored. */
+  readonly all: <E>(items: Items, check: Check<E>) => Effect.Effect<Results, E | OutboxUnavailable>
   /** Events that have nothing to do with each other, outside of any transaction: what became of each, in their order. */
   readonly each: (items: Items) => Effect.Effect<ReadonlyArray<Each>, OutboxUnavailable>
 }
+
+export type Results = ReadonlyArray<Enqueueing.Result>
+
+export type Check<E> = (results: Results) => Effect.Effect<unknown, E>
 
 /** What became of one event. */
 export type Each = Either.Either<Enqueueing.Result, OutboxUnavailable>
 
 export const make = (store: Store): Storing => {
   /** In a transaction of our own. `lost`: what came of an earlier try isn't known. */
-  const alone = <A, E>(
+  const alone = <E>(
     items: Items,
-    settle: (results: ReadonlyArray<Enqueueing.Result>) => Effect.Effect<A, E>,
+    check: Check<E>,
     reservation: Reserving.Reservation | undefined,
     lost?: Enqueueing.Before
-  ): Effect.Effect<A, E | OutboxUnavailable> => {
+  ): Effect.Effect<Results, E | OutboxUnavailable> => {
     let before = lost
     let stored: Enqueueing.Stored | undefined
     // Whether all that was stored was committed as claimed, and has begun.
@@ -49,7 +52,7 @@ export const make = (store: Store): Storing => {
         isBegun = stored?.isWaiting === false
         return kept === undefined || stored === undefined ? Effect.void : kept.begin(stored.claimed)
       })
-      const made = store.transaction(Effect.flatMap(run, settle), { committed })
+      const made = store.transaction(Effect.tap(run, check), { committed })
       before = { fence: kept?.fence ?? before?.fence }
       return made
     })
@@ -59,70 +62,98 @@ export const make = (store: Store): Storing => {
     })
     // However it ends: nobody may be left to hear of a commit, or to be told of it.
     return Effect.ensuring(again, Effect.suspend(() => isBegun ? Effect.void : store.signal)) as Effect.Effect<
-      A,
+      Results,
       E | OutboxUnavailable
     >
   }
 
-  const eachAlone = (items: Items, reservation?: Reserving.Reservation, lost?: Enqueueing.Before) =>
-    alone(items, (results) => Effect.succeed(results.map((result): Each => Either.right(result))), reservation, lost)
-
-  const eachAtOnce = (items: Items, reservation: Reserving.Reservation | undefined) => {
+  /** In one statement; where what came of that isn't known, or it has to be tried again, as `alone` does it. */
+  const atOnce = <A>(
+    items: Items,
+    reservation: Reserving.Reservation | undefined,
+    strict: boolean,
+    stored: (stored: Enqueueing.StoredNew) => Effect.Effect<A, OutboxUnavailable>,
+    otherwise: (
+      reservation: Reserving.Reservation | undefined,
+      lost?: Enqueueing.Before
+    ) => Effect.Effect<A, OutboxUnavailable>
+  ) => {
     // Once on its way it can't be called back.
     const once = Effect.uninterruptible(Effect.tap(
-      store.query(Enqueueing.runAtOnce(store, items, reservation)),
+      store.query(Enqueueing.runAtOnce(store, items, reservation, strict)),
       ({ claimed, isWaiting }) =>
         Effect.zipRight(reservation?.begin(claimed) ?? Effect.void, isWaiting ? store.signal : Effect.void)
     ))
     return Effect.matchEffect(once, {
       onFailure: (error) =>
-        error.reason === "busy"
-          ? eachAlone(items, reservation)
+        error.reason === "busy" || (strict && error.reason === "constraint")
+          ? otherwise(reservation)
           : error.reason === "unreachable"
-          ? Effect.delay(eachAlone(items, undefined, { fence: reservation?.fence }), reconnectTime)
+          ? Effect.delay(otherwise(undefined, { fence: reservation?.fence }), reconnectTime)
           : Effect.fail(error),
-      onSuccess: ({ fresh, known }) => {
-        const stored = fresh.map(Enqueueing.resultOf)
-        if (known.length === 0) return Effect.succeed(stored.map((result): Each => Either.right(result)))
+      onSuccess: stored
+    })
+  }
+
+  const each: Storing["each"] = (items) =>
+    reserving(store, items, (reservation) => {
+      const separately = (some: Items, kept?: Reserving.Reservation, lost?: Enqueueing.Before) =>
+        Effect.map(alone(some, unchecked, kept, lost), (results) => results.map((result): Each => Either.right(result)))
+      if (!Enqueueing.canRunAtOnce(store, items)) return separately(items, reservation)
+      return atOnce(items, reservation, false, ({ fresh, known }) => {
         const results = new Map(
-          fresh.map((item, index): [Inserting.Prepared, Each] => [item, Either.right(stored[index]!)])
+          fresh.map((item): [Inserting.Prepared, Each] => [item, Either.right(Enqueueing.resultOf(item))])
         )
+        const told = known.length === 0 ? Effect.succeed([]) : separately(known)
         // What fails here is no failure of those that have been stored.
-        return Effect.map(Effect.either(eachAlone(known)), (told) => {
+        return Effect.map(Effect.either(told), (told) => {
           for (const [index, item] of known.entries()) {
             results.set(item, Either.flatMap(told, (each) => each[index]!))
           }
           return items.map((item) => results.get(item)!)
         })
-      }
+      }, (kept, lost) => separately(items, kept, lost))
     })
-  }
 
-  const inside = <A, E>(
-    items: Items,
-    settle: (results: ReadonlyArray<Enqueueing.Result>) => Effect.Effect<A, E>
-  ) =>
-    store.transaction(
-      Effect.flatMap(Enqueueing.run(store, items, undefined, undefined), ({ results }) => settle(results))
-    ) as Effect.Effect<A, E | OutboxUnavailable>
-
-  return {
-    all: (items, settle) =>
-      Effect.flatMap(store.inTransaction, (isInside) =>
-        isInside
-          ? inside(items, settle)
-          : reserving(store, items, (reservation) => alone(items, settle, reservation))),
-    each: (items) =>
-      reserving(
+  const all = <E>(items: Items, check: Check<E>): Effect.Effect<Results, E | OutboxUnavailable> => {
+    // What nobody can hand in a second time needs no check.
+    if (items.every(({ digest }) => digest === "") && Enqueueing.canRunAtOnce(store, items)) {
+      const stored = reserving(
         store,
         items,
         (reservation) =>
-          Enqueueing.canRunAtOnce(store, items) ? eachAtOnce(items, reservation) : eachAlone(items, reservation)
+          atOnce(
+            items,
+            reservation,
+            true,
+            () => Effect.succeed(items.map(Enqueueing.resultOf)),
+            (kept, lost) => alone(items, unchecked, kept, lost)
+          )
       )
+      // In a fiber of its own: who waits for it may go.
+      return Effect.flatMap(
+        Effect.forkDaemon(Effect.withUnhandledErrorLogLevel(stored, Option.none())),
+        Fiber.join
+      )
+    }
+    return reserving(store, items, (reservation) => alone(items, check, reservation))
+  }
+
+  const inside = <E>(items: Items, check: Check<E>) =>
+    store.transaction(
+      Effect.tap(Effect.map(Enqueueing.run(store, items, undefined, undefined), ({ results }) => results), check)
+    ) as Effect.Effect<Results, E | OutboxUnavailable>
+
+  return {
+    all: (items, check) =>
+      Effect.flatMap(store.inTransaction, (isInside) => isInside ? inside(items, check) : all(items, check)),
+    each
   }
 }
 
 // --- internal
+
+const unchecked = () => Effect.void
 
 /** With the slots that there are for these, which are given back. */
 const reserving = <A, E>(
