@@ -121,7 +121,7 @@ export const make = (
         traceParent: Option.getOrUndefined(Option.filterMap(span, traceParentOf))
       })))
 
-    const storing = Storing.make(store)
+    const storing = Storing.make(store, yield* Effect.scope)
     const batching = yield* Batching.make(
       storing.each,
       maxBatch,

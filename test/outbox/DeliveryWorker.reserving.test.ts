@@ -1,6 +1,7 @@
 /** What a worker that has nothing else to do takes from its own program is stored as claimed. */
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as SqlClient from "@effect/sql/SqlClient"
+import type { SqlError } from "@effect/sql/SqlError"
 import { expect, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -13,7 +14,7 @@ import * as Scope from "effect/Scope"
 import * as EndpointHealth from "../../src/outbox/EndpointHealth.js"
 import * as Outbox from "../../src/outbox/Outbox.js"
 import * as OutboxSchema from "../../src/outbox/Schema.js"
-import { startProxy } from "../faults/proxy.js"
+import { type Proxy, startProxy } from "../faults/proxy.js"
 import { postgres } from "../support/backends.js"
 import { enqueue, event } from "../support/outboxing.js"
 import { quiet } from "../support/recording.js"
@@ -162,6 +163,48 @@ it.effect("a worker that stops waits for what is being stored for it, and sends 
     expect(yield* states).toEqual(["delivered"])
   }).pipe(Effect.provide(prepared()), quiet))
 
+/** Over PostgreSQL, with a worker that is idle: what is stored now is stored as claimed. */
+const idle = <E>(
+  test: (
+    proxy: Proxy,
+    laneOf: (id: string) => Effect.Effect<unknown, SqlError, SqlClient.SqlClient>
+  ) => Effect.Effect<void, E, Layer.Layer.Success<ReturnType<typeof working>>>
+) =>
+  Effect.gen(function*() {
+    const proxy = yield* Effect.acquireRelease(
+      Effect.flatMap(postgres.database, ({ url }) => Effect.promise(() => startProxy(url))),
+      ({ close }) => Effect.promise(close)
+    )
+    const database = Layer.orDie(
+      Layer.provideMerge(
+        OutboxSchema.layerMigrated({ clock: "process" }),
+        PgClient.layer({ url: Redacted.make(proxy.url) })
+      )
+    )
+    yield* Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`CREATE TABLE born (message TEXT, lane TEXT)`
+      yield* sql.unsafe(`CREATE FUNCTION bears() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN INSERT INTO born VALUES (new.message_id, new.lane); RETURN NULL; END'`)
+      yield* sql`CREATE TRIGGER bears AFTER INSERT ON webhook_deliveries FOR EACH ROW EXECUTE FUNCTION bears()`
+      const laneOf = (id: string) =>
+        Effect.map(sql`SELECT lane FROM born WHERE message = ${id}`, ([row]) => row?.["lane"])
+      // Until a look is over that has left nothing, the worker takes nothing so.
+      const isIdle = Effect.gen(function*() {
+        yield* pass("1 second")
+        yield* eventually(areDelivered)
+        yield* Effect.repeatN(areDelivered, 5)
+        const { messageId } = yield* enqueue()
+        return (yield* laneOf(messageId)) === "leased"
+      })
+      yield* eventually(isIdle)
+      yield* eventually(areDelivered)
+      yield* test(proxy, laneOf)
+    }).pipe(Effect.provide(working({ database })), quiet)
+  }).pipe(Effect.scoped)
+
+const areDelivered = Effect.map(states, (all) => all.every((state) => state === "delivered"))
+
 it.effect.each<[string, Effect.Effect<unknown, unknown, Outbox.Outbox>]>([
   ["one", enqueue({ id: "msg_lost" })],
   [
@@ -175,36 +218,9 @@ it.effect.each<[string, Effect.Effect<unknown, unknown, Outbox.Outbox>]>([
 ])(
   "what was stored as claimed, by an answer that got lost, is told as new and doesn't wait for its lease: %s",
   ([, store]) =>
-    Effect.gen(function*() {
-      const proxy = yield* Effect.acquireRelease(
-        Effect.flatMap(postgres.database, ({ url }) => Effect.promise(() => startProxy(url))),
-        ({ close }) => Effect.promise(close)
-      )
-      const database = Layer.orDie(
-        Layer.provideMerge(
-          OutboxSchema.layerMigrated({ clock: "process" }),
-          PgClient.layer({ url: Redacted.make(proxy.url) })
-        )
-      )
-      yield* Effect.gen(function*() {
+    idle((proxy, laneOf) =>
+      Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
-        yield* sql`CREATE TABLE born (message TEXT, lane TEXT)`
-        yield* sql.unsafe(`CREATE FUNCTION bears() RETURNS trigger LANGUAGE plpgsql AS
-        'BEGIN INSERT INTO born VALUES (new.message_id, new.lane); RETURN NULL; END'`)
-        yield* sql`CREATE TRIGGER bears AFTER INSERT ON webhook_deliveries FOR EACH ROW EXECUTE FUNCTION bears()`
-        const laneOf = (id: string) =>
-          Effect.map(sql`SELECT lane FROM born WHERE message = ${id}`, ([row]) => row?.["lane"])
-        const areDelivered = Effect.map(states, (all) => all.every((state) => state === "delivered"))
-        // Until a look is over that has left nothing, the worker takes nothing so.
-        const isIdle = Effect.gen(function*() {
-          yield* pass("1 second")
-          yield* eventually(areDelivered)
-          yield* Effect.repeatN(areDelivered, 5)
-          const { messageId } = yield* enqueue()
-          return (yield* laneOf(messageId)) === "leased"
-        })
-        yield* eventually(isIdle)
-        yield* eventually(areDelivered)
         const before = proxy.commits()
         proxy.decide((commit) => commit === before + 1 ? "lose the answer" : "pass")
         const storing = yield* Effect.fork(store)
@@ -215,6 +231,43 @@ it.effect.each<[string, Effect.Effect<unknown, unknown, Outbox.Outbox>]>([
         yield* eventually(areDelivered)
         expect((yield* calls()).filter(({ id }) => id === "msg_lost")).toHaveLength(1)
         expect(yield* sql`SELECT DISTINCT lapses FROM webhook_deliveries`).toEqual([{ lapses: 0 }])
-      }).pipe(Effect.provide(working({ database })), quiet)
-    }).pipe(Effect.scoped)
+      })
+    )
 )
+
+it.effect("an endpoint that is disabled while its event waits for somebody to be stored is not sent to", () =>
+  idle((_, laneOf) =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const health = yield* EndpointHealth.EndpointHealth
+      const held = yield* Deferred.make<void>()
+      const gate = yield* Deferred.make<void>()
+      const holding = yield* Effect.fork(Effect.ignore(sql.withTransaction(
+        Effect.flatMap(
+          sql`INSERT INTO webhook_messages (id, digest, event_type, occurred_at, correlation_id, deliveries, created_at)
+            VALUES ('msg_waits', 'x', 't', '2026-01-01T00:00:00Z', 'c', 1, 0)`,
+          () =>
+            Deferred.succeed(held, undefined).pipe(
+              Effect.zipRight(Deferred.await(gate)),
+              Effect.zipRight(Effect.fail("rolled back"))
+            )
+        )
+      )))
+      yield* Deferred.await(held)
+      const storing = yield* Effect.fork(enqueue({ id: "msg_waits" }))
+      yield* eventually(Effect.map(
+        sql`SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+        (rows) => rows.length > 0
+      ))
+      yield* health.disable("a", "for a test")
+      yield* pass("2 seconds")
+      yield* Deferred.succeed(gate, undefined)
+      yield* Fiber.join(holding)
+      yield* Fiber.join(storing)
+      expect(yield* laneOf("msg_waits")).toBe("leased")
+      yield* pass("2 minutes")
+      expect(yield* sql`SELECT state, lane, attempts FROM webhook_deliveries WHERE message_id = 'msg_waits'`)
+        .toEqual([{ state: "pending", lane: "first", attempts: 0 }])
+      expect((yield* calls()).filter(({ id }) => id === "msg_waits")).toEqual([])
+    })
+  ))

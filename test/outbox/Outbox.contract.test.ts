@@ -480,6 +480,34 @@ describe.each(backends)("Outbox on $name", (backend) => {
         expect(yield* counts).toEqual([1, 2])
       }).pipe(Effect.provide(layer)))
 
+    it.effect.each(["enqueueAll", "enqueue"])(
+      "under one id, the first with a key that is another's: %s",
+      (by) =>
+        Effect.gen(function*() {
+          const { sql } = yield* OutboxSchema.OutboxSchema
+          const { enqueue: one, enqueueAll } = yield* Outbox.Outbox
+          yield* enqueue({ id: "known" }, "k")
+          const all = [
+            { event: yield* event({ id: "same", type: "first" }), idempotencyKey: "k" },
+            { event: yield* event({ id: "same", type: "second" }), idempotencyKey: "z" }
+          ] as const
+          if (by === "enqueueAll") {
+            expect(yield* Effect.flip(enqueueAll(all)))
+              .toMatchObject({ _tag: "IdempotencyConflict", by: "idempotencyKey", messageId: "known", index: 0 })
+            expect(yield* counts).toEqual([1, 2])
+            return
+          }
+          const [first, second] = yield* Effect.forEach(all, (keyed) => Effect.either(one(keyed.event, keyed)), {
+            concurrency: "unbounded"
+          })
+          expect(first).toMatchObject({ left: { by: "idempotencyKey", messageId: "known" } })
+          expect(second).toMatchObject({ right: { messageId: "same", duplicate: false } })
+          expect(yield* sql`SELECT DISTINCT event_type FROM webhook_deliveries WHERE message_id = 'same'`)
+            .toEqual([{ event_type: "second" }])
+          expect(yield* counts).toEqual([2, 4])
+        }).pipe(Effect.provide(layer))
+    )
+
     it.effect("doesn't fail those that come with it", () =>
       Effect.gen(function*() {
         yield* enqueue({}, "k1")

@@ -3,10 +3,11 @@ import { describe, expect, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as Outbox from "../../src/outbox/Outbox.js"
 import { backends, postgres } from "../support/backends.js"
 import { count, enqueue, event, outbox } from "../support/outboxing.js"
-import { eventually } from "../support/working.js"
+import { eventually, pass } from "../support/working.js"
 
 describe.each(backends)("calls that overlap in one transaction on $name", (backend) => {
   it.effect("one that fails takes nothing of the other with it", () =>
@@ -50,3 +51,19 @@ it.live("on PostgreSQL who is interrupted goes at once, and what was on its way 
       yield* eventually(Effect.map(count("webhook_messages"), (n) => n === 2))
     }).pipe(Effect.provide(outbox({ layer: database.client })))
   }).pipe(Effect.scoped))
+
+it.effect("on PostgreSQL a batch of which a host's trigger passes over one is not stored", () =>
+  Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    const { enqueueAll } = yield* Outbox.Outbox
+    yield* sql.unsafe(`CREATE FUNCTION skips() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'`)
+    yield* sql.unsafe(`CREATE TRIGGER skips BEFORE INSERT ON webhook_messages FOR EACH ROW
+      WHEN (new.event_type = 'skip.me') EXECUTE FUNCTION skips()`)
+    for (const others of [1, 0]) {
+      const events = [event({ type: "skip.me" }), ...Array.from({ length: others }, () => event())]
+      const storing = yield* Effect.fork(Effect.flatMap(Effect.all(events), enqueueAll))
+      yield* eventually(Effect.zipRight(pass("1 second"), Effect.map(Fiber.poll(storing), Option.isSome)))
+      expect(yield* Effect.flip(Fiber.join(storing))).toMatchObject({ _tag: "OutboxUnavailable" })
+      expect(yield* count("webhook_messages")).toBe(0)
+    }
+  }).pipe(Effect.provide(outbox(postgres))))

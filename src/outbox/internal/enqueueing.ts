@@ -38,8 +38,12 @@ export const run = (
     const fresh = new Set<Inserting.Prepared>()
     for (const some of Inserting.chunksOf(Inserting.inOrder(items))) {
       const inserted = yield* insertMessages(store, some)
-      // Two of one id: it is the one that was inserted first.
-      for (const item of some) if (inserted.delete(item.message.id)) fresh.add(item)
+      for (const item of some) {
+        // Of two with one id it is the one with the key that was stored; without one, or with the same, the first.
+        if (inserted.get(item.message.id) !== (item.idempotencyKey ?? null)) continue
+        inserted.delete(item.message.id)
+        fresh.add(item)
+      }
     }
     const results = new Map<Inserting.Prepared, Result>()
     for (const item of fresh) results.set(item, resultOf(item))
@@ -69,7 +73,8 @@ export const canRunAtOnce = ({ dialect }: Store, items: ReadonlyArray<Inserting.
 
 /**
  * Stores what is new of the messages in one statement, which is a transaction by itself: one round trip in place of four, each of which takes the process 0.4 ms
- * and the event as long as the way to the server. Wakes who has to find something. If it is `strict` it fails where one is known, and stores none.
+ * and the event as long as the way to the server. Wakes who has to find something. If it is `strict` it fails where not all can be stored, and stores none. What it
+ * knows of endpoints is from before it had to wait for anybody.
  */
 export const runAtOnce = (
   store: Store,
@@ -78,12 +83,14 @@ export const runAtOnce = (
   strict: boolean
 ): Effect.Effect<StoredNew, SqlError> =>
   Effect.gen(function*() {
-    const { channel, execute, now, own } = store
+    const { channel, execute, now, own, sql } = store
     const plan = Inserting.plan(items, reservation)
     const rows = yield* execute<Inserting.Inserted & { readonly message: string }>`
       WITH m AS (${Inserting.messages(store, Inserting.inOrder(items), strict)}),
         d AS (${Inserting.deliveries(store, plan, yield* now, "m")})
-      SELECT m.id AS message, d.*,
+      SELECT m.id AS message, d.*, ${
+      sql.literal(strict ? `1 / (SELECT CASE count(*) WHEN ${items.length} THEN 1 ELSE 0 END FROM m)` : "1")
+    } AS complete,
         CASE WHEN d.id IS NOT NULL AND d.fence IS NULL THEN CAST(pg_notify(${channel}, ${own}) AS TEXT) END AS told
       FROM m LEFT JOIN d ON d.message_id = m.id`
     const inserted = new Set(rows.map(({ message }) => message))
@@ -101,6 +108,17 @@ export const resultOf = ({ message, wanting }: Inserting.Prepared): Result => ({
   deliveries: wanting.length
 })
 
+/** Makes what was stored as claimed, and nobody has begun, due for whoever finds it. */
+export const unclaim = (
+  { execute, rows, tables }: Store,
+  items: ReadonlyArray<Inserting.Prepared>,
+  fence: string
+): Effect.Effect<void, SqlError> =>
+  Effect.asVoid(execute`UPDATE ${tables.deliveries} SET lane = 'first', due_at = 0, fence = NULL
+    WHERE fence = ${fence} AND message_id IN (SELECT v.id FROM ${
+    rows(items.map(({ message }) => ({ id: message.id })), { id: "text" })
+  })`)
+
 /** The same items have been run before, and nobody knows whether that was committed. */
 export interface Before {
   /** Of deliveries that were then stored as claimed, which nobody has begun. */
@@ -112,10 +130,16 @@ export interface Before {
 const countOf = (items: ReadonlyArray<Inserting.Prepared>): number =>
   items.reduce((count, { wanting }) => count + wanting.length, 0)
 
-const insertMessages = (store: Store, items: ReadonlyArray<Inserting.Prepared>): Effect.Effect<Set<string>, SqlError> =>
+/** Keys of those that were inserted, by id. */
+const insertMessages = (
+  store: Store,
+  items: ReadonlyArray<Inserting.Prepared>
+): Effect.Effect<Map<string, string | null>, SqlError> =>
   Effect.map(
-    store.execute<{ readonly id: string }>`${Inserting.messages(store, items)}`,
-    (inserted) => new Set(inserted.map(({ id }) => id))
+    store.execute<{ readonly id: string; readonly idempotency_key: string | null }>`${
+      Inserting.messages(store, items)
+    }`,
+    (inserted) => new Map(inserted.map(({ id, idempotency_key }) => [id, idempotency_key]))
   )
 
 const insertDeliveries = (
@@ -131,17 +155,6 @@ const insertDeliveries = (
     if (yield* Ordering.seesCommitted(store, plan.pairs)) yield* Ordering.release(store, plan.pairs)
     return Inserting.claimed(inserted, plan)
   })
-
-/** Makes what an earlier run has stored as claimed due for whoever finds it. */
-const unclaim = (
-  { execute, rows, tables }: Store,
-  items: ReadonlyArray<Inserting.Prepared>,
-  fence: string
-): Effect.Effect<void, SqlError> =>
-  Effect.asVoid(execute`UPDATE ${tables.deliveries} SET lane = 'first', due_at = 0, fence = NULL
-    WHERE fence = ${fence} AND message_id IN (SELECT v.id FROM ${
-    rows(items.map(({ message }) => ({ id: message.id })), { id: "text" })
-  })`)
 
 interface Known {
   readonly id: string
@@ -183,6 +196,7 @@ const compare = (
     ]
     const byId = new Map(found.map((row) => [row.id, row]))
     const byKey = new Map(found.map((row) => [row.idempotency_key, row]))
+    const own = new Set<string>()
     for (const item of items) {
       const keyed = item.idempotencyKey === undefined ? undefined : byKey.get(item.idempotencyKey)
       const first = keyed ?? byId.get(item.message.id)
@@ -190,6 +204,8 @@ const compare = (
         // It has gone since, or was committed by a transaction that this one's isolation doesn't see: as PostgreSQL says itself, try again.
         return yield* new SqlError({ cause: { code: "40001" }, message: "concurrent change" })
       }
+      const isOwn = again && wasStoredAs(first, item) && !own.has(first.id)
+      if (isOwn) own.add(first.id)
       const same = first.event_type === item.message.eventType &&
         (first.digest === "" ? sameBytes(first, item.message) : first.digest === item.digest)
       results.set(
@@ -198,7 +214,7 @@ const compare = (
           ? {
             _tag: "Stored",
             messageId: first.id,
-            duplicate: !(again && isOwn(first, item)),
+            duplicate: !isOwn,
             deliveries: Number(first.deliveries)
           }
           : { _tag: "Conflict", messageId: first.id, by: keyed === undefined ? "id" : "idempotencyKey" }
@@ -215,5 +231,5 @@ const sameBytes = (row: Known, message: Message): boolean => {
 }
 
 /** Stored by an earlier run of the very same call, whose COMMIT did come through. */
-const isOwn = (row: Known, item: Inserting.Prepared): boolean =>
+const wasStoredAs = (row: Known, item: Inserting.Prepared): boolean =>
   row.id === item.message.id && Number(row.created_at) === item.createdAt

@@ -22,7 +22,10 @@ export interface Prepared {
   readonly createdAt: number
 }
 
-/** In one order for all, so that two transactions with the same keys wait for each other instead of killing each other. */
+/**
+ * In one order for all, so that two transactions with the same keys, or the same ids, wait for each other. (Where ids come with a key and without one, PostgreSQL
+ * may still have to end one of two; that is run again.)
+ */
 export const inOrder = (items: ReadonlyArray<Prepared>): ReadonlyArray<Prepared> =>
   [...items].sort((left, right) => compareTexts(keyOf(left), keyOf(right)))
 
@@ -42,11 +45,11 @@ export const chunksOf = (items: ReadonlyArray<Prepared>): ReadonlyArray<Readonly
   return chunks
 }
 
-/** Inserts the messages, and returns their `id`s; of those that are known it does nothing, or fails, if it is `strict`. */
+/** Inserts the messages, and returns `id` and `idempotency_key` of each; of those that are known it does nothing, or fails, if it is `strict`. */
 export const messages = (store: Store, items: ReadonlyArray<Prepared>, strict = false): Fragment =>
   store.sql`INSERT INTO ${store.tables.messages} ${
     store.dialect === "pg" ? selected(store, items) : store.sql.insert(items.map(valuesOf))
-  } ${store.sql.literal(strict ? "" : "ON CONFLICT DO NOTHING")} RETURNING id`
+  } ${store.sql.literal(strict ? "" : "ON CONFLICT DO NOTHING")} RETURNING id, idempotency_key`
 
 /** The deliveries of messages, before they are stored. */
 export interface Plan {

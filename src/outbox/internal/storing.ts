@@ -7,6 +7,8 @@ import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import { monotonicNow } from "../../http/internal/monotonic.js"
 import { OutboxUnavailable } from "../OutboxError.js"
 import * as Enqueueing from "./enqueueing.js"
 import type * as Inserting from "./inserting.js"
@@ -29,7 +31,8 @@ export type Check<E> = (results: Results) => Effect.Effect<unknown, E>
 /** What became of one event. */
 export type Each = Either.Either<Enqueueing.Result, OutboxUnavailable>
 
-export const make = (store: Store): Storing => {
+/** What was handed in is stored before the scope closes. */
+export const make = (store: Store, scope: Scope.Scope): Storing => {
   /** In a transaction of our own. `lost`: what came of an earlier try isn't known. */
   const alone = <E>(
     items: Items,
@@ -79,11 +82,17 @@ export const make = (store: Store): Storing => {
     ) => Effect.Effect<A, OutboxUnavailable>
   ) => {
     // Once on its way it can't be called back.
-    const once = Effect.uninterruptible(Effect.tap(
-      store.query(Enqueueing.runAtOnce(store, items, reservation, strict)),
-      ({ claimed, isWaiting }) =>
-        Effect.zipRight(reservation?.begin(claimed) ?? Effect.void, isWaiting ? store.signal : Effect.void)
-    ))
+    const once = Effect.uninterruptible(Effect.gen(function*() {
+      const from = yield* monotonicNow
+      const stored = yield* store.query(Enqueueing.runAtOnce(store, items, reservation, strict))
+      const { claimed, fresh, isWaiting } = stored
+      const isStale = claimed.length > 0 && (yield* monotonicNow) - from > stale
+      if (reservation !== undefined && isStale) {
+        yield* Effect.ignore(store.query(Enqueueing.unclaim(store, fresh, reservation.fence)))
+      } else if (reservation !== undefined) yield* reservation.begin(claimed)
+      if (isWaiting || isStale) yield* store.signal
+      return stored
+    }))
     return Effect.matchEffect(once, {
       onFailure: (error) =>
         error.reason === "busy" || (strict && error.reason === "constraint")
@@ -126,13 +135,17 @@ export const make = (store: Store): Storing => {
             items,
             reservation,
             true,
-            () => Effect.succeed(items.map(Enqueueing.resultOf)),
+            ({ known }) =>
+              known.length === 0
+                ? Effect.succeed(items.map(Enqueueing.resultOf))
+                // None were: a rule of the host's passes over them.
+                : alone(items, unchecked, reservation),
             (kept, lost) => alone(items, unchecked, kept, lost)
           )
       )
-      // In a fiber of its own: who waits for it may go.
+      // In a fiber of its own: who waits for it may go, the scope's end may not.
       return Effect.flatMap(
-        Effect.forkDaemon(Effect.withUnhandledErrorLogLevel(stored, Option.none())),
+        Effect.uninterruptible(Effect.forkIn(Effect.withUnhandledErrorLogLevel(stored, Option.none()), scope)),
         Fiber.join
       )
     }
@@ -152,6 +165,12 @@ export const make = (store: Store): Storing => {
 }
 
 // --- internal
+
+/**
+ * Milliseconds that a statement may wait for others: after that its lease has begun too long ago, and what it knows of the endpoints may not be so any more, as
+ * those are found out by a claim.
+ */
+const stale = 1000
 
 const unchecked = () => Effect.void
 

@@ -39,7 +39,9 @@ export const cases: ReadonlyArray<Case> = [{
     }
     const [small, large] = measured as [Measured, Measured]
     const claims = measured.map(({ statements }) => {
-      const claim = statements.find(({ text }) => text.startsWith("UPDATE") && text.includes("LATERAL"))
+      const claim = statements.find(({ text }) =>
+        text.includes("UPDATE webhook_deliveries") && text.includes("LATERAL")
+      )
       if (claim === undefined || claim.rows === 0) throw new Error("the server has seen no claim")
       return { rows: claim.rows / claim.calls, buffers: claim.buffers / claim.rows }
     })
