@@ -231,13 +231,14 @@ const told = (
 ): Effect.Effect<ReadonlyArray<Enqueued>> =>
   Effect.suspend(() => {
     const counts = { duplicate: 0, unrouted: 0, stored: 0, pending: 0 }
-    const enqueued = results.flatMap((result, index): ReadonlyArray<Enqueued> => {
-      if (result._tag === "Conflict") return []
+    const enqueued: Array<Enqueued> = []
+    for (const [index, result] of results.entries()) {
+      if (result._tag === "Conflict") continue
       const { deliveries, duplicate, messageId } = result
+      enqueued.push({ messageId, duplicate, deliveries })
       counts[duplicate ? "duplicate" : items[index]!.wanting.length === 0 ? "unrouted" : "stored"]++
       if (!duplicate) counts.pending += deliveries
-      return [{ messageId, duplicate, deliveries }]
-    })
+    }
     const { duplicate, pending, stored, unrouted } = counts
     return Effect.as(Metrics.enqueued({ duplicate, stored, unrouted }, pending), enqueued)
   })
