@@ -141,8 +141,8 @@ export const make = (
       Effect.gen(function*() {
         const item = yield* prepare(keyed, yield* arrival)
         const [result] = (yield* store.inTransaction)
-          ? yield* storing.all([item], () =>
-            Effect.void)
+          ? yield* storing.all([item], (results) =>
+            refuse(results, false))
           : [yield* submit(item)]
         yield* refuse([result!], false)
         const [enqueued] = yield* told([item], [result!])

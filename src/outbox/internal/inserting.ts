@@ -8,7 +8,7 @@ import type { Message } from "../../webhooks/Message.js"
 import type { Claimed } from "./claiming.js"
 import * as EndpointRows from "./endpointRows.js"
 import type { Pair as OrderedPair } from "./ordering.js"
-import type { Reservation } from "./reserving.js"
+import { keyOfPair, type Reservation } from "./reserving.js"
 import type { Store } from "./store.js"
 
 /** A message that is ready to be stored. */
@@ -74,7 +74,7 @@ export const plan = (items: ReadonlyArray<Prepared>, reservation: Reservation | 
       const pair = { messageId: message.id, endpointId: endpoint.id }
       const kept = orderKey === null ? reservation?.endpointOf(pair) : undefined
       if (kept !== undefined) {
-        reserved.set(placeOf(message.id, endpoint.id), { item, endpoint: kept, format: endpoint.format })
+        reserved.set(keyOfPair(pair), { item, endpoint: kept, format: endpoint.format })
       }
       rows.push({
         n: rows.length,
@@ -145,7 +145,7 @@ export interface Inserted {
 /** What has been stored as claimed. */
 export const claimed = (inserted: ReadonlyArray<Inserted>, { reserved }: Plan): ReadonlyArray<Claimed> =>
   inserted.flatMap((row) => {
-    const kept = reserved.get(placeOf(row.message_id, row.endpoint_id))
+    const kept = reserved.get(keyOfPair({ messageId: row.message_id, endpointId: row.endpoint_id }))
     return row.fence === null || kept === undefined ? [] : [toClaimed(row, row.fence, kept)]
   })
 
@@ -157,8 +157,6 @@ interface Reserved {
   readonly endpoint: Endpoint
   readonly format: Format
 }
-
-const placeOf = (messageId: string, endpointId: string): string => `${messageId} ${endpointId}`
 
 const returning = ({ prefix }: Store): string =>
   `RETURNING id, message_id, endpoint_id, fence, (SELECT e.circuit FROM ${prefix}endpoints e WHERE e.id = endpoint_id) AS circuit`
@@ -210,6 +208,16 @@ const columns = {
   created_at: "bigint"
 } as const
 
+/** Where the bodies of a message are in the parameter that has all. */
+const places = {
+  event_at: "integer",
+  event_length: "integer",
+  standard_at: "integer",
+  standard_length: "integer",
+  cloudevents_at: "integer",
+  cloudevents_length: "integer"
+} as const
+
 // As one literal: put together of two, a batch of 100 took SQLite 6 % longer.
 const valuesOf = ({ createdAt, digest, idempotencyKey, message, traceParent, wanting }: Prepared) => ({
   id: message.id,
@@ -259,11 +267,6 @@ const selected = ({ rows, sql }: Store, items: ReadonlyArray<Prepared>): Fragmen
       cloudevents_length: cloudevents?.[1]
     }
   })
-  const places = Object.fromEntries(
-    ["event", "standard", "cloudevents"].flatMap((
-      format
-    ) => [[`${format}_at`, "integer"], [`${format}_length`, "integer"]])
-  ) as Record<string, "integer">
   const names = Object.keys(columns)
   return sql`(${sql.literal(names.join(", "))}, body_event, body_standard, body_cloudevents)
     SELECT ${sql.literal(names.map((name) => `v.${name}`).join(", "))}, substr(b.bodies, v.event_at, v.event_length),

@@ -17,6 +17,9 @@ export interface Pair {
   readonly endpointId: string
 }
 
+/** What tells it from all others. */
+export const keyOfPair = ({ endpointId, messageId }: Pair): string => `${messageId} ${endpointId}`
+
 /** Slots for some deliveries. Whoever has it ends it, whatever comes. */
 export interface Reservation {
   /** Of the claim. */
@@ -76,8 +79,8 @@ export const make =
           for (const pair of pairs) {
             const endpoint = byId.get(pair.endpointId)
             // An event that was handed in twice is one delivery.
-            if (endpoint === undefined || reserved.has(keyOf(pair)) || !isIdle()) continue
-            if (slots.reserve(endpoint)) reserved.set(keyOf(pair), endpoint)
+            if (endpoint === undefined || reserved.has(keyOfPair(pair)) || !isIdle()) continue
+            if (slots.reserve(endpoint)) reserved.set(keyOfPair(pair), endpoint)
           }
           if (reserved.size === 0) return undefined
           const giveBack = Effect.suspend(() => {
@@ -88,7 +91,7 @@ export const make =
           return {
             fence,
             length,
-            endpointOf: (pair) => reserved.get(keyOf(pair)),
+            endpointOf: (pair) => reserved.get(keyOfPair(pair)),
             begin: (claimed) => Effect.zipRight(giveBack, slots.begin(claimed)),
             end: giveBack
           }
@@ -101,8 +104,6 @@ export const make =
 const offers = new WeakMap<Store, Set<Reserve>>()
 
 const none = Effect.succeed(undefined)
-
-const keyOf = ({ endpointId, messageId }: Pair): string => `${messageId} ${endpointId}`
 
 // What is paced or in order is a matter of rows. A fault of a host's is for the worker to tell, which asks as well.
 const known = (endpoints: Endpoints["Type"], id: string): Effect.Effect<Endpoint | undefined> =>

@@ -18,7 +18,7 @@ import type { Store } from "./store.js"
 type Items = ReadonlyArray<Inserting.Prepared>
 
 export interface Storing {
-  /** All or none, in a transaction: the caller's, or one of its own. Where `check` fails, nothing is stored. */
+  /** All or none: in the caller's transaction, one of its own, or a statement that is one. Where `check` fails, nothing is stored. */
   readonly all: <E>(items: Items, check: Check<E>) => Effect.Effect<Results, E | OutboxUnavailable>
   /** Events that have nothing to do with each other, outside of any transaction: what became of each, in their order. */
   readonly each: (items: Items) => Effect.Effect<ReadonlyArray<Each>, OutboxUnavailable>
@@ -63,7 +63,7 @@ export const make = (store: Store, scope: Scope.Scope): Storing => {
       while: isUnreachable,
       schedule: lost === undefined ? reconnecting : reconnectingAgain
     })
-    // However it ends: nobody may be left to hear of a commit, or to be told of it.
+    // The cast: `check` has no failures of SQL, which the transaction would have made ours. However it ends: nobody may be left to hear of a commit, or to be told of it.
     return Effect.ensuring(again, Effect.suspend(() => isBegun ? Effect.void : store.signal)) as Effect.Effect<
       Results,
       E | OutboxUnavailable
@@ -113,9 +113,9 @@ export const make = (store: Store, scope: Scope.Scope): Storing => {
         const results = new Map(
           fresh.map((item): [Inserting.Prepared, Each] => [item, Either.right(Enqueueing.resultOf(item))])
         )
-        const told = known.length === 0 ? Effect.succeed([]) : separately(known)
+        const asking = known.length === 0 ? Effect.succeed([]) : separately(known)
         // What fails here is no failure of those that have been stored.
-        return Effect.map(Effect.either(told), (told) => {
+        return Effect.map(Effect.either(asking), (told) => {
           for (const [index, item] of known.entries()) {
             results.set(item, Either.flatMap(told, (each) => each[index]!))
           }
@@ -152,6 +152,7 @@ export const make = (store: Store, scope: Scope.Scope): Storing => {
     return reserving(store, items, (reservation) => alone(items, check, reservation))
   }
 
+  // The cast as above.
   const inside = <E>(items: Items, check: Check<E>) =>
     store.transaction(
       Effect.tap(Effect.map(Enqueueing.run(store, items, undefined, undefined), ({ results }) => results), check)
