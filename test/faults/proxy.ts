@@ -39,6 +39,7 @@ export const startProxy = async (databaseUrl: string): Promise<Proxy> => {
       })
     }
     let fate: Fate = "pass"
+    const isCommit = committing()
     // The first message of a client has no type.
     const fromClient = framing(true, (type, message) => {
       if (isCommit(type, message)) {
@@ -102,10 +103,32 @@ const framing = (untyped: boolean, handle: (type: string, message: Buffer) => vo
   }
 }
 
-/** A simple query, or a statement that is parsed under a name, that commits, or writes and is a transaction by itself. */
-const isCommit = (type: string, message: Buffer): boolean => {
-  const text = message.subarray(5, 96).toString("latin1")
-  return type === "Q" ? committing.test(text) : type === "P" && committing.test(text.slice(text.indexOf("\0") + 1))
+/** A simple query, or a statement that is parsed or, under a name, run once more, that commits, or writes and is a transaction by itself. */
+const committing = () => {
+  const named = new Set<string>()
+  let parsed: string | undefined
+  return (type: string, message: Buffer): boolean => {
+    const [first = "", second = ""] = message.subarray(5, 160).toString("latin1").split("\0")
+    switch (type) {
+      case "Q":
+        return commits.test(first)
+      case "P": {
+        parsed = first
+        const isOne = commits.test(second)
+        if (isOne) named.add(first)
+        else named.delete(first)
+        return isOne
+      }
+      // What has just been parsed has been counted.
+      case "B": {
+        const isCounted = parsed === second
+        parsed = undefined
+        return named.has(second) && !isCounted
+      }
+      default:
+        return false
+    }
+  }
 }
 
-const committing = /^\s*(COMMIT\b|WITH m AS \(\s*INSERT\b)/i
+const commits = /^\s*(COMMIT\b|WITH m AS \(\s*INSERT\b)/i

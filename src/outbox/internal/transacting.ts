@@ -17,6 +17,7 @@ import * as Tracer from "effect/Tracer"
 import * as Spans from "../../Spans.js"
 import { OutboxUnavailable } from "../OutboxError.js"
 import { isSqlError, toUnavailable } from "./driverErrors.js"
+import * as Preparing from "./preparing.js"
 import * as SqliteFile from "./sqliteFile.js"
 import * as Watching from "./watching.js"
 
@@ -53,7 +54,11 @@ export const make = (sql: SqlClient.SqlClient, dialect: Dialect): Effect.Effect<
       query: (effect) =>
         Effect.flatMap(
           inTransaction,
-          (inside) => mapErrors(inside || dialect === "sqlite" ? effect : alone(sql, effect))
+          (inside) => {
+            if (inside || dialect === "sqlite") return mapErrors(effect)
+            const once = alone(sql, effect)
+            return mapErrors(Effect.catchIf(once, Preparing.isLost, () => once))
+          }
         ),
       transaction: (effect, options = {}) =>
         Effect.flatMap(inTransaction, (inside) => inside ? mapErrors(joined(effect)) : owned(effect, options))
@@ -91,20 +96,22 @@ export type Execute = <A extends object>(
   ...args: ReadonlyArray<unknown>
 ) => Effect.Effect<ReadonlyArray<A>, SqlError>
 
-export const executing = (sql: SqlClient.SqlClient): Execute =>
-<A extends object>(
-  strings: TemplateStringsArray,
-  ...args: ReadonlyArray<unknown>
-) =>
-  Effect.withFiberRuntime<ReadonlyArray<A>, SqlError>((fiber) => {
-    const statement = sql<A>(strings, ...args)
-    const transaction = Context.getOption(fiber.currentContext, SqlClient.TransactionConnection)
-    // A host that looks at statements, or changes them, sees ours.
-    const isSeen = Option.isSome(fiber.getFiberRef(Statement.currentTransformer))
-    if (Option.isNone(transaction) || isSeen) return statement
-    const [text, parameters] = statement.compile()
-    return transaction.value[0].execute(text, parameters, undefined)
-  })
+export const executing = (sql: SqlClient.SqlClient): Execute => {
+  const run = Preparing.make()
+  return <A extends object>(
+    strings: TemplateStringsArray,
+    ...args: ReadonlyArray<unknown>
+  ) =>
+    Effect.withFiberRuntime<ReadonlyArray<A>, SqlError>((fiber) => {
+      const statement = sql<A>(strings, ...args)
+      const transaction = Context.getOption(fiber.currentContext, SqlClient.TransactionConnection)
+      // A host that looks at statements, or changes them, sees ours.
+      const isSeen = Option.isSome(fiber.getFiberRef(Statement.currentTransformer))
+      if (Option.isNone(transaction) || isSeen) return statement
+      const [text, parameters] = statement.compile()
+      return run(transaction.value[0], text, parameters)
+    })
+}
 
 // --- internal
 

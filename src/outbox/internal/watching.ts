@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Deadlines from "../../http/internal/deadlines.js"
+import * as Preparing from "./preparing.js"
 
 /** Gives what is done with a connection its time; `stop` when it is done. */
 export interface Watch {
@@ -40,7 +41,7 @@ export const reserve = (
   limit: Duration.DurationInput
 ): Effect.Effect<Connection, SqlError> =>
   Effect.flatMap(
-    Effect.forkDaemon(Scope.extend(sql.reserve, scope)),
+    Effect.forkDaemon(Effect.map(Scope.extend(sql.reserve, scope), Preparing.own)),
     (reserving) =>
       Effect.async<Connection, SqlError>((resume) => {
         const deadline = Deadlines.set(live, Duration.toMillis(limit), () => {
@@ -65,10 +66,7 @@ const live = Clock.make()
 
 // The driver's client has no way to end a connection without asking the other side.
 const destroy = (connection: Connection): void => {
-  const stream = member(member(member(connection, "pg"), "connection"), "stream")
-  const end = member(stream, "destroy")
+  const stream = Preparing.member(Preparing.member(Preparing.member(connection, "pg"), "connection"), "stream")
+  const end = Preparing.member(stream, "destroy")
   if (typeof end === "function") Reflect.apply(end, stream, [])
 }
-
-const member = (value: unknown, name: string): unknown =>
-  typeof value === "object" && value !== null ? Reflect.get(value, name) : undefined

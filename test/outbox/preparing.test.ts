@@ -1,0 +1,92 @@
+import * as PgClient from "@effect/sql-pg/PgClient"
+import * as SqlClient from "@effect/sql/SqlClient"
+import { describe, expect, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as Deliveries from "../../src/outbox/Deliveries.js"
+import * as Outbox from "../../src/outbox/Outbox.js"
+import { postgres } from "../support/backends.js"
+import { count, enqueue, event, outbox } from "../support/outboxing.js"
+
+/** An outbox over one connection, on which `names` tells of the prepared statements. */
+const over = (url: string) =>
+  Layer.provideMerge(
+    Layer.orDie(Deliveries.layer),
+    outbox({ layer: Layer.orDie(PgClient.layer({ url: Redacted.make(url), maxConnections: 1 })) })
+  )
+
+const overOne = <A, E>(use: Effect.Effect<A, E, Deliveries.Deliveries | Outbox.Outbox | SqlClient.SqlClient>) =>
+  Effect.scoped(Effect.flatMap(postgres.database, ({ url }) => Effect.provide(use, over(url))))
+
+const names = Effect.flatMap(SqlClient.SqlClient, (sql) =>
+  Effect.map(
+    sql<{ readonly name: string }>`SELECT name FROM pg_prepared_statements WHERE name LIKE 'effect_webhooks_%'`,
+    (rows) => rows.map(({ name }) => name)
+  ))
+
+it.effect("statements of the outbox are parsed once a connection", () =>
+  overOne(Effect.gen(function*() {
+    yield* enqueue({ id: "e1" })
+    const first = yield* names
+    expect(first.length).toBeGreaterThan(0)
+    yield* enqueue({ id: "e2" })
+    expect(yield* names).toEqual(first)
+  })))
+
+it.effect("in a host's transaction they have no names, which could end it", () =>
+  overOne(Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    const before = yield* names
+    yield* sql.withTransaction(Effect.zipRight(enqueue({ id: "e1" }), enqueue({ id: "e2" })))
+    expect(yield* names).toEqual(before)
+    expect(yield* count("webhook_messages")).toBe(2)
+  })))
+
+const disturbances: Readonly<Record<string, string>> = {
+  "a pooler that forgets names": "DEALLOCATE ALL",
+  "a column of another type": "ALTER TABLE webhook_deliveries ALTER COLUMN fence TYPE varchar(64)"
+}
+
+const ways = {
+  enqueue: Effect.map(enqueue(), ({ duplicate }) => duplicate),
+  "enqueue of what is known": Effect.map(enqueue({ id: "e1" }), ({ duplicate }) => !duplicate),
+  enqueueAll: Effect.flatMap(
+    Effect.all([event(), event()]),
+    (events) =>
+      Effect.flatMap(
+        Outbox.Outbox,
+        ({ enqueueAll }) =>
+          Effect.map(enqueueAll(events), (stored) => stored.length !== 2 || stored.some(({ duplicate }) => duplicate))
+      )
+  ),
+  "a read": Effect.flatMap(Deliveries.Deliveries, ({ list }) => Effect.map(list(), ({ items }) => items.length === 0))
+}
+
+describe.each(Object.keys(disturbances))("%s", (disturbance) => {
+  it.effect.each(Object.keys(ways) as Array<keyof typeof ways>)(
+    "costs %s nothing",
+    (way) =>
+      overOne(Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        yield* enqueue({ id: "e1" })
+        for (const each of Object.values(ways)) yield* each
+        yield* sql.unsafe(disturbances[disturbance]!)
+        expect(yield* ways[way]).toBe(false)
+        expect(yield* ways[way]).toBe(false)
+      }))
+  )
+})
+
+it.effect("a name that somebody else has given costs nobody an event", () =>
+  Effect.gen(function*() {
+    const { url } = yield* postgres.database
+    const known = yield* Effect.provide(Effect.zipRight(enqueue({ id: "e1" }), names), over(url))
+    yield* Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const own = yield* names
+      for (const name of known) if (!own.includes(name)) yield* sql.unsafe(`PREPARE "${name}" AS SELECT 1`)
+      expect((yield* enqueue({ id: "e2" })).duplicate).toBe(false)
+      expect(yield* count("webhook_messages")).toBe(2)
+    }).pipe(Effect.provide(over(url)))
+  }).pipe(Effect.scoped))
