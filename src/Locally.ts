@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import type * as FiberId from "effect/FiberId"
 import type * as FiberRef from "effect/FiberRef"
 import * as FiberRefs from "effect/FiberRefs"
+import { uninterruptibleMask } from "./Masking.js"
 
 /** A value of a `FiberRef`, made from the one before. */
 export interface Local {
@@ -25,7 +26,7 @@ export const locallyAll = <A, E, R>(
   effect: Effect.Effect<A, E, R>,
   locals: ReadonlyArray<Local>
 ): Effect.Effect<A, E, R> =>
-  Effect.uninterruptibleMask((restore) =>
+  uninterruptibleMask((restore) =>
     Effect.flatMap(Effect.getFiberRefs, (before) => {
       const back = change(locals.map(({ reset }) => reset(before)))
       return Effect.zipRight(

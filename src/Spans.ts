@@ -11,6 +11,7 @@ import * as FiberRef from "effect/FiberRef"
 import * as Option from "effect/Option"
 import * as Tracer from "effect/Tracer"
 import * as FiberClock from "./FiberClock.js"
+import { uninterruptibleMask } from "./Masking.js"
 import type { Within } from "./Surroundings.js"
 
 /** What a span begins with. */
@@ -30,28 +31,26 @@ export const around = <A, E, R>(
   options: Options,
   use: (span: Tracer.Span, fiber: Fiber.RuntimeFiber<unknown, unknown>, restore: Within) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> =>
-  Effect.uninterruptibleMask((restore) =>
-    Effect.withFiberRuntime<A, E, R>((fiber) => {
-      if (!fiber.getFiberRef(FiberRef.currentTracerEnabled)) {
-        // It makes spans that tell nobody anything.
-        return Effect.useSpan(name, { captureStackTrace: false }, (span) => use(span, fiber, restore))
+  uninterruptibleMask((restore, fiber) => {
+    if (!fiber.getFiberRef(FiberRef.currentTracerEnabled)) {
+      // It makes spans that tell nobody anything.
+      return Effect.useSpan(name, { captureStackTrace: false }, (span) => use(span, fiber, restore))
+    }
+    const clock = FiberClock.of(fiber)
+    const isTimed = fiber.getFiberRef(FiberRef.currentTracerTimingEnabled)
+    const now = () => isTimed ? clock.unsafeCurrentTimeNanos() : BigInt(0)
+    const span = begin(fiber, name, options, now())
+    return Effect.matchCauseEffect(Effect.suspend(() => use(span, fiber, restore)), {
+      onFailure: (cause) => {
+        span.end(now(), Exit.failCause(cause))
+        return Effect.failCause(cause)
+      },
+      onSuccess: (result) => {
+        span.end(now(), Exit.void)
+        return Effect.succeed(result)
       }
-      const clock = FiberClock.of(fiber)
-      const isTimed = fiber.getFiberRef(FiberRef.currentTracerTimingEnabled)
-      const now = () => isTimed ? clock.unsafeCurrentTimeNanos() : BigInt(0)
-      const span = begin(fiber, name, options, now())
-      return Effect.matchCauseEffect(Effect.suspend(() => use(span, fiber, restore)), {
-        onFailure: (cause) => {
-          span.end(now(), Exit.failCause(cause))
-          return Effect.failCause(cause)
-        },
-        onSuccess: (result) => {
-          span.end(now(), Exit.void)
-          return Effect.succeed(result)
-        }
-      })
     })
-  )
+  })
 
 // --- internal
 

@@ -17,6 +17,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { defaults } from "../Defaults.js"
 import * as FiberClock from "../FiberClock.js"
+import { uninterruptibleMask } from "../Masking.js"
 import * as Metrics from "../Metrics.js"
 import * as Circuit from "./Circuit.js"
 import { BoundedKeys } from "./internal/BoundedKeys.js"
@@ -126,7 +127,7 @@ export const make = (options: Options = {}): Effect.Effect<CircuitBreakers["Type
           const left = breaker.circuit.until - FiberClock.monotonic(fiber)
           if (left > 0) return Effect.fail(refusal(key, Duration.millis(left)))
         }
-        return Effect.uninterruptibleMask((restore): Effect.Effect<A, E | CircuitOpen, R> => {
+        return uninterruptibleMask((restore): Effect.Effect<A, E | CircuitOpen, R> => {
           if (breaker.isolations > 0) return Effect.fail(refusal(key, Duration.infinity))
           const startedAt = FiberClock.monotonic(fiber)
           const [admission, admitted] = Circuit.admit(breaker.circuit, startedAt, settings)

@@ -17,6 +17,7 @@ import * as FiberClock from "../FiberClock.js"
 import { apart, currentSingle } from "../http/internal/exchange.js"
 import * as Client from "../http/ResilientHttpClient.js"
 import { logLine } from "../LogLine.js"
+import { uninterruptibleMask } from "../Masking.js"
 import * as Metrics from "../Metrics.js"
 import * as Surroundings from "../Surroundings.js"
 import type { Endpoint } from "./Endpoint.js"
@@ -106,66 +107,64 @@ export const make = (hooks: Options = {}): Effect.Effect<WebhookSender["Type"], 
     OwnSenders.register({
       send: (message, endpoint, options = {}) =>
         // Uninterruptible around the call: a delivery is reported exactly once, as what it came to.
-        Effect.uninterruptibleMask((restore) =>
-          Effect.withFiberRuntime((fiber) => {
-            const clock = FiberClock.of(fiber)
-            const startedAt = FiberClock.monotonic(fiber)
-            const signatures: Array<string> = []
-            let attempts = 0
-            Metrics.changeInFlight(fiber, 1)
-            let delivered: Pick<Client.Head, "headers" | "status"> | undefined
-            const within = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-              Surroundings.within(effect, message.correlationId, options)
-            const call = client.executeHead(
-              signedRequest(message, endpoint, (request) => {
-                attempts++
-                addSignatures(signatures, request)
-              }),
-              {
-                url: endpoint.url,
-                key: endpoint.id,
-                correlationId: message.correlationId,
-                parent: options.parent,
-                single: options.single,
-                within,
-                prompt: true,
-                attemptTimeout: endpoint.timeout,
-                concurrency: endpoint.maxConcurrency,
-                onHead: (head) => {
-                  if (head.status >= 200 && head.status < 300) delivered = head
-                },
-                onAttempt: (result) =>
-                  Effect.suspend(() => {
-                    const report = attempted(message, endpoint, result, clock.unsafeCurrentTimeMillis())
-                    Metrics.attempt(fiber, report.outcome, report.class ?? "none", report.duration)
-                    return shielded("onAttempt", report, within, hooks.onAttempt)
-                  })
-              }
-            )
-            const ended = (exit: Exit.Exit<Answered, Client.ResilientHttpClientError | Unsendable>) => {
-              const now = clock.unsafeCurrentTimeMillis()
-              const report = {
-                ...reportOf(message, endpoint, classify(exit, now), exit, attempts, signatures),
-                duration: FiberClock.monotonic(fiber) - startedAt
-              }
-              Metrics.changeInFlight(fiber, -1)
-              const single = options.single !== undefined || Option.isSome(fiber.getFiberRef(currentSingle))
-              const told = log(fiber, report, within, single)
-              const result = Effect.succeed(report)
-              // Mostly there is nobody to tell.
-              return told === Effect.void && hooks.onDelivery === undefined
-                ? result
-                : told.pipe(
-                  Effect.zipRight(shielded("onDelivery", report, within, hooks.onDelivery)),
-                  Effect.zipRight(result)
-                )
+        uninterruptibleMask((restore, fiber) => {
+          const clock = FiberClock.of(fiber)
+          const startedAt = FiberClock.monotonic(fiber)
+          const signatures: Array<string> = []
+          let attempts = 0
+          Metrics.changeInFlight(fiber, 1)
+          let delivered: Pick<Client.Head, "headers" | "status"> | undefined
+          const within = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+            Surroundings.within(effect, message.correlationId, options)
+          const call = client.executeHead(
+            signedRequest(message, endpoint, (request) => {
+              attempts++
+              addSignatures(signatures, request)
+            }),
+            {
+              url: endpoint.url,
+              key: endpoint.id,
+              correlationId: message.correlationId,
+              parent: options.parent,
+              single: options.single,
+              within,
+              prompt: true,
+              attemptTimeout: endpoint.timeout,
+              concurrency: endpoint.maxConcurrency,
+              onHead: (head) => {
+                if (head.status >= 200 && head.status < 300) delivered = head
+              },
+              onAttempt: (result) =>
+                Effect.suspend(() => {
+                  const report = attempted(message, endpoint, result, clock.unsafeCurrentTimeMillis())
+                  Metrics.attempt(fiber, report.outcome, report.class ?? "none", report.duration)
+                  return shielded("onAttempt", report, within, hooks.onAttempt)
+                })
             }
-            return Effect.matchCauseEffect(restore(call), {
-              onFailure: (cause) => ended(delivered === undefined ? Exit.failCause(cause) : Exit.succeed(delivered)),
-              onSuccess: (answer) => ended(Exit.succeed(answer))
-            })
+          )
+          const ended = (exit: Exit.Exit<Answered, Client.ResilientHttpClientError | Unsendable>) => {
+            const now = clock.unsafeCurrentTimeMillis()
+            const report = {
+              ...reportOf(message, endpoint, classify(exit, now), exit, attempts, signatures),
+              duration: FiberClock.monotonic(fiber) - startedAt
+            }
+            Metrics.changeInFlight(fiber, -1)
+            const single = options.single !== undefined || Option.isSome(fiber.getFiberRef(currentSingle))
+            const told = log(fiber, report, within, single)
+            const result = Effect.succeed(report)
+            // Mostly there is nobody to tell.
+            return told === Effect.void && hooks.onDelivery === undefined
+              ? result
+              : told.pipe(
+                Effect.zipRight(shielded("onDelivery", report, within, hooks.onDelivery)),
+                Effect.zipRight(result)
+              )
+          }
+          return Effect.matchCauseEffect(restore(call), {
+            onFailure: (cause) => ended(delivered === undefined ? Exit.failCause(cause) : Exit.succeed(delivered)),
+            onSuccess: (answer) => ended(Exit.succeed(answer))
           })
-        )
+        })
     }))
 
 /** The sender over the resilient client in context. */

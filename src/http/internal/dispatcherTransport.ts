@@ -18,10 +18,9 @@ export const make = (dispatcher: Undici.Dispatcher, other: Transport): Transport
   if (target === undefined || bytes === undefined || request.urlParams.length > 0 || request.method === "HEAD") {
     return other(request, terms)
   }
-  let exchange: Exchange | undefined
-  const answered = Effect.async<Reply, Failure>((resume) => {
-    exchange = new Exchange(request, terms, resume)
-    exchange.begin(dispatcher, {
+  return answered(
+    dispatcher,
+    new Exchange(request, terms, {
       origin: target.origin,
       path: target.path,
       method: request.method,
@@ -31,18 +30,26 @@ export const make = (dispatcher: Undici.Dispatcher, other: Transport): Transport
       headersTimeout: 0,
       bodyTimeout: 0
     })
-  })
-  // An `async` with a finalizer of its own takes nine more steps of the fiber.
-  return Effect.matchCauseEffect(Effect.interruptible(answered), {
-    onFailure: (cause) => {
-      exchange?.giveUp()
-      return Effect.failCause(cause)
-    },
-    onSuccess: Effect.succeed
-  })
+  )
 }
 
 // --- internal
+
+/**
+ * In a function of its own: `async` and `interruptible` keep what is in its scope until the next full collection (see `Masking`). An `async` with a finalizer of its
+ * own would take nine more steps of the fiber.
+ */
+const answered = (dispatcher: Undici.Dispatcher, exchange: Exchange): Effect.Effect<Reply, Failure> =>
+  Effect.matchCauseEffect(
+    Effect.interruptible(Effect.async<Reply, Failure>((resume) => exchange.begin(dispatcher, resume))),
+    {
+      onFailure: (cause) => {
+        exchange.giveUp()
+        return Effect.failCause(cause)
+      },
+      onSuccess: Effect.succeed
+    }
+  )
 
 /** Names and values by turns, which is how undici takes them in the shortest time (a spread of two such objects took 10 µs). */
 const flat = (headers: Fields, added: Fields): Array<string> => {
@@ -56,35 +63,42 @@ type Fields = Readonly<Record<string, string>>
 
 type Failure = Ended | HttpClientError.HttpClientError
 
+/** What an exchange is about, for as long as it is under way. */
+interface Work {
+  readonly request: HttpClientRequest.HttpClientRequest
+  readonly terms: Terms
+  readonly options: Undici.Dispatcher.DispatchOptions
+}
+
 /** One request and its answer, as undici tells of it. */
 class Exchange extends Abandonable implements Undici.Dispatcher.DispatchHandler {
-  private readonly request: HttpClientRequest.HttpClientRequest
-  private readonly terms: Terms
-  private readonly resume: (effect: Effect.Effect<Reply, Failure>) => void
-  private deadline: Deadlines.Deadline
-  private readonly startedAt: number
+  /** `undefined`: it is over. */
+  private work: Work | undefined
+  private resume: ((effect: Effect.Effect<Reply, Failure>) => void) | undefined
+  private deadline: Deadlines.Deadline | undefined
+  private startedAt = 0
   private head: Pick<Reply, "headers" | "status"> | undefined
   private sink: Body.Sink | undefined
   private most = 0
-  private isOver = false
   private isComplete = false
 
   constructor(
     request: HttpClientRequest.HttpClientRequest,
     terms: Terms,
-    resume: (effect: Effect.Effect<Reply, Failure>) => void
+    options: Undici.Dispatcher.DispatchOptions
   ) {
     super()
-    this.request = request
-    this.terms = terms
-    this.resume = resume
-    this.startedAt = Deadlines.monotonic(terms.clock)
-    this.deadline = Deadlines.set(terms.clock, terms.time, this.outOfTime)
+    this.work = { request, terms, options }
   }
 
-  begin(dispatcher: Undici.Dispatcher, options: Undici.Dispatcher.DispatchOptions): void {
+  begin(dispatcher: Undici.Dispatcher, resume: (effect: Effect.Effect<Reply, Failure>) => void): void {
+    const { work } = this
+    if (work === undefined) return
+    this.resume = resume
+    this.startedAt = Deadlines.monotonic(work.terms.clock)
+    this.limit(work.terms, work.terms.time)
     try {
-      dispatcher.dispatch(options, this)
+      dispatcher.dispatch(work.options, this)
     } catch (cause) {
       this.onError(cause)
     }
@@ -92,28 +106,29 @@ class Exchange extends Abandonable implements Undici.Dispatcher.DispatchHandler 
 
   /** Nobody waits any more. */
   giveUp(): void {
-    if (this.isOver) return
-    this.end()
+    if (this.work === undefined) return
     // The connection of a complete answer may have its next request by now.
-    if (!this.isComplete) this.abandon()
+    this.end(this.isComplete)
   }
 
   onHeaders(status: number, raw: Array<Buffer>): boolean {
+    const { work } = this
     // An interim answer.
-    if (status < 200 || this.isOver) return true
+    if (status < 200 || work === undefined) return true
     const headers = Headers.fromInput(Undici.util.parseHeaders(raw))
     this.head = { status, headers }
-    const { capture, time, whole } = this.terms
+    const { terms } = work
+    const { capture, time, whole } = terms
     if (whole === undefined || !isOk(status)) {
-      this.deadline.cancel()
+      this.deadline?.cancel()
       this.sink = new Body.Sink(capture.keepBytes)
       this.most = Body.mostOf(headers, capture.readBytes)
-      this.terms.onHead(status, headers)
+      terms.onHead(status, headers)
       // Mostly the body is there with the head, and is over before anybody could wait for it.
       queueMicrotask(() => {
-        if (this.isOver || this.isComplete) return
-        const left = time - (Deadlines.monotonic(this.terms.clock) - this.startedAt)
-        this.deadline = Deadlines.set(this.terms.clock, Math.max(0, Math.min(capture.time, left)), this.outOfTime)
+        if (this.work === undefined || this.isComplete) return
+        const left = time - (Deadlines.monotonic(terms.clock) - this.startedAt)
+        this.limit(terms, Math.max(0, Math.min(capture.time, left)))
       })
     } else {
       this.sink = new Body.Sink(whole)
@@ -123,57 +138,70 @@ class Exchange extends Abandonable implements Undici.Dispatcher.DispatchHandler 
   }
 
   onData(chunk: Buffer): boolean {
-    if (!this.isOver && this.sink!.take(chunk) > this.most) this.settle(false)
-    return !this.isOver
+    if (this.work !== undefined && this.sink!.take(chunk) > this.most) this.settle(this.work, false)
+    return this.work !== undefined
   }
 
   onComplete(): void {
-    if (this.isOver) return
+    if (this.work === undefined) return
     this.isComplete = true
-    this.deadline.cancel()
+    this.deadline?.cancel()
     // undici gives the connection back a turn after the body's end: a request made before that opens a second one. Its turn is asked for after this returns.
     queueMicrotask(() => {
       // eslint-disable-next-line no-restricted-globals
-      setImmediate(() => this.settle(true))
+      setImmediate(() => {
+        if (this.work !== undefined) this.settle(this.work, true)
+      })
     })
   }
 
   onError(cause: unknown): void {
-    if (this.isOver) return
-    if (this.head !== undefined && this.isAnswer()) return this.settle(false)
-    this.end()
-    this.resume(Effect.fail(new HttpClientError.RequestError({ request: this.request, reason: "Transport", cause })))
-  }
-
-  /** Gives the answer with what has come of its body; a connection with more of it is closed. */
-  private settle(complete: boolean): void {
-    if (this.isOver) return
-    this.end()
-    const { headers, status } = this.head!
-    const body = this.sink!.body(complete)
-    if (!complete) this.abandon()
-    this.resume(
-      this.isAnswer() || body.complete
-        ? Effect.succeed({ status, headers, bytes: body.bytes, complete: body.complete })
-        : Effect.fail("TooLarge")
+    const { work } = this
+    if (work === undefined) return
+    if (this.isAnswered(work)) return this.settle(work, false)
+    this.end(true)?.(
+      Effect.fail(new HttpClientError.RequestError({ request: work.request, reason: "Transport", cause }))
     )
   }
 
-  /** Whether the head is all that counts. */
-  private isAnswer(): boolean {
-    return this.terms.whole === undefined || !isOk(this.head!.status)
+  /** Gives the answer with what has come of its body; a connection with more of it is closed. */
+  private settle({ terms }: Work, complete: boolean): void {
+    const { headers, status } = this.head!
+    const { bytes, complete: isWhole } = this.sink!.body(complete)
+    const isAnswer = terms.whole === undefined || !isOk(status)
+    this.end(complete)?.(
+      isAnswer || isWhole ? Effect.succeed({ status, headers, bytes, complete: isWhole }) : Effect.fail("TooLarge")
+    )
   }
 
-  private readonly outOfTime = (): void => {
-    if (this.isOver) return
-    if (this.head !== undefined && this.isAnswer()) return this.settle(false)
-    this.end()
-    this.abandon()
-    this.resume(Effect.fail("OutOfTime"))
+  /** Whether there is a head, and that is all that counts. */
+  private isAnswered({ terms }: Work): boolean {
+    return this.head !== undefined && (terms.whole === undefined || !isOk(this.head.status))
   }
 
-  private end(): void {
-    this.isOver = true
-    this.deadline.cancel()
+  private limit({ clock }: Terms, time: number): void {
+    // No function of a property: see `answered`.
+    this.deadline = Deadlines.set(clock, time, () => this.outOfTime())
+  }
+
+  private outOfTime(): void {
+    const { work } = this
+    if (work === undefined) return
+    if (this.isAnswered(work)) return this.settle(work, false)
+    this.end(false)?.(Effect.fail("OutOfTime"))
+  }
+
+  /** Takes leave of all that it is about; gives who waits for it. */
+  private end(isIdle: boolean): Exchange["resume"] {
+    const { resume } = this
+    this.work = undefined
+    this.deadline?.cancel()
+    if (!isIdle) this.abandon()
+    this.forget()
+    this.resume = undefined
+    this.deadline = undefined
+    this.head = undefined
+    this.sink = undefined
+    return resume
   }
 }

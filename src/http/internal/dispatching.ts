@@ -32,6 +32,12 @@ export class Abandonable {
     this.abort?.(new Abandoned())
   }
 
+  /** It is over: nothing of it is kept. */
+  forget(): void {
+    this.abort = undefined
+    this.whileWaiting = undefined
+  }
+
   onConnect(abort: (reason?: Error) => void): void {
     this.abort = abort
     if (this.isAbandoned) abort(new Abandoned())
@@ -73,6 +79,11 @@ class Line {
   constructor(connector: Undici.buildConnector.connector, maxHead: number) {
     this.connector = connector
     this.maxHead = maxHead
+  }
+
+  /** Nobody waits for the connection any more. */
+  readonly aborted = (): void => {
+    this.abandon?.()
   }
 
   readonly connect: Undici.buildConnector.connector = (options, callback) => {
@@ -146,8 +157,8 @@ class Exchange implements Undici.Dispatcher.DispatchHandler {
     this.line = line
     this.handler = handler
     this.signal = signal
-    signal?.addEventListener("abort", this.aborted)
-    if (handler instanceof Abandonable) handler.whileWaiting = this.aborted
+    signal?.addEventListener("abort", line.aborted)
+    if (handler instanceof Abandonable) handler.whileWaiting = line.aborted
   }
 
   onConnect(abort: (reason?: Error) => void): void {
@@ -209,12 +220,8 @@ class Exchange implements Undici.Dispatcher.DispatchHandler {
   }
 
   private waited(): void {
-    this.signal?.removeEventListener("abort", this.aborted)
+    this.signal?.removeEventListener("abort", this.line.aborted)
     if (this.handler instanceof Abandonable) this.handler.whileWaiting = undefined
-  }
-
-  private readonly aborted = (): void => {
-    this.line.abandon?.()
   }
 }
 

@@ -5,6 +5,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { uninterruptibleMask } from "../../Masking.js"
 import type { Within } from "../../Surroundings.js"
 import { BoundedKeys } from "./BoundedKeys.js"
 import * as Deadlines from "./deadlines.js"
@@ -21,8 +22,8 @@ export type After<A, E> = (exit: Exit.Exit<A, E>, restore: Within) => Effect.Eff
 
 export interface Slots {
   /**
-   * Runs an effect when a slot is free: of `key` (at most `limit`; the first one seen for a key in use counts), then of the process. `after`: once the slot
-   * is free again, before the end is told.
+   * Runs an effect when a slot is free: of `key` (at most `limit`; the first one seen for a key in use counts), then of the process. It runs uninterruptibly: what
+   * waits in it says by itself that it can be interrupted. `after`: once the slot is free again, before the end is told.
    */
   readonly withSlot: <A, E, R, E2>(
     key: string,
@@ -80,7 +81,7 @@ const within = <A, E, R, E2>(
   effect: Effect.Effect<A, E, R>,
   after: After<A, E | E2> | undefined
 ): Effect.Effect<A, E | E2, R> =>
-  Effect.uninterruptibleMask((restore) => {
+  uninterruptibleMask((restore) => {
     const needed = places()
     const held: Array<Ticket> = []
     const next = (): Effect.Effect<A, E | E2, R> => {
@@ -89,7 +90,7 @@ const within = <A, E, R, E2>(
         held.push(ticket)
         if (!ticket.granted) return Effect.flatMap(restore(granted(ticket, patience)), next)
       }
-      return restore(effect)
+      return effect
     }
     const leave = (exit: Exit.Exit<A, E | E2>): Effect.Effect<A, E | E2> => {
       for (let index = 0; index < held.length; index++) needed[index]!.leave(held[index]!)

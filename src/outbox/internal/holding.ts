@@ -15,6 +15,7 @@ import * as Scope from "effect/Scope"
 import * as FiberClock from "../../FiberClock.js"
 import { monotonicNow } from "../../http/internal/monotonic.js"
 import { turn } from "../../http/internal/turn.js"
+import { uninterruptibleMask } from "../../Masking.js"
 import * as Metrics from "../../Metrics.js"
 import type { Endpoint } from "../../webhooks/Endpoint.js"
 import type { OutboxUnavailable } from "../OutboxError.js"
@@ -185,15 +186,17 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
         Effect.zipRight(Effect.logError("webhook_worker_fault", cause), letGo([{ claimed }])))
 
     const attempt = (claimed: Claimed): Effect.Effect<void> =>
-      Effect.uninterruptible(
-        Effect.flatMap(Attempting.attempt(store, sender, claimed), ({ report, startedAt }) =>
-          Effect.withFiberRuntime((fiber) => {
-            const endedAt = FiberClock.monotonic(fiber)
-            const end = (chance: number) =>
-              submit({ claimed, report, crashed: false, startedAt, chance, endedAt })
-            // What is delivered has no next time.
-            return report?.outcome === "delivered" ? end(0) : Effect.flatMap(Random.next, end)
-          }))
+      uninterruptibleMask(() =>
+        Effect.flatMap(
+          Attempting.attempt(store, sender, claimed),
+          ({ report, startedAt }) =>
+            Effect.withFiberRuntime((fiber) => {
+              const endedAt = FiberClock.monotonic(fiber)
+              const end = (chance: number) => submit({ claimed, report, crashed: false, startedAt, chance, endedAt })
+              // What is delivered has no next time.
+              return report?.outcome === "delivered" ? end(0) : Effect.flatMap(Random.next, end)
+            })
+        )
       )
 
     const begin = (claimed: ReadonlyArray<Claimed>): Effect.Effect<void> =>
