@@ -7,9 +7,11 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import { identity } from "effect/Function"
 import * as RuntimeFlags from "effect/RuntimeFlags"
-import type { Within } from "./Surroundings.js"
 
-type Use<A, E, R> = (restore: Within, fiber: Fiber.RuntimeFiber<unknown, unknown>) => Effect.Effect<A, E, R>
+/** Makes an effect interruptible where the mask's caller was. What it gives runs once. */
+export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
+type Use<A, E, R> = (restore: Restore, fiber: Fiber.RuntimeFiber<unknown, unknown>) => Effect.Effect<A, E, R>
 
 /** Runs `use` uninterruptibly; what it puts into `restore` can be interrupted where its caller can. */
 export const uninterruptibleMask = <A, E, R>(use: Use<A, E, R>): Effect.Effect<A, E, R> =>
@@ -41,5 +43,5 @@ const masked = <A, E, R>(
 ): Effect.Effect<A, E, R> =>
   Effect.uninterruptibleMask((restore) => held.take()((effect) => restored(restore, new Held(effect)), fiber))
 
-const restored = <A, E, R>(restore: Within, held: Held<Effect.Effect<A, E, R>>): Effect.Effect<A, E, R> =>
+const restored = <A, E, R>(restore: Restore, held: Held<Effect.Effect<A, E, R>>): Effect.Effect<A, E, R> =>
   restore(Effect.suspend(() => held.take()))

@@ -78,12 +78,13 @@ const ours: SecureRandomShape = { bytes: (length) => Effect.sync(() => drawn(len
 const needed = (characters: number): number => Math.ceil(characters * 1.125) + 1
 
 const extended = (text: string, bytes: Uint8Array, length: number): string => {
-  let next = text
+  // As one text of codes: put together of single characters it is 20 texts, and a third of a kB of links between them.
+  const codes: Array<number> = []
   for (const byte of bytes) {
     const value = byte & 63
-    if (value < 62 && next.length < length) next += alphabet[value]
+    if (value < 62 && text.length + codes.length < length) codes.push(alphabet.charCodeAt(value))
   }
-  return next
+  return text + String.fromCharCode(...codes)
 }
 
 const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
