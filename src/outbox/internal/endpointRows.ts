@@ -112,10 +112,10 @@ export const lock = (
   settings: Circuit.Settings = defaultSettings
 ): Effect.Effect<ReadonlyMap<string, EndpointRow>, SqlError.SqlError> => {
   if (ids.length === 0) return Effect.succeed(new Map<string, EndpointRow>())
-  const { execute, sql, tables } = store
+  const { executePrepared, sql, tables } = store
   // One statement for both, and in the order of the ids: whoever inserts or locks several never waits in a circle.
   return Effect.map(
-    execute<RawRow>`
+    executePrepared<RawRow>`
       INSERT INTO ${tables.endpoints} AS e (id, consecutive_failures, updated_at)
       SELECT DISTINCT v.id, 0, CAST(${now} AS BIGINT) FROM ${idsOf(store, ids)} WHERE v.id IS NOT NULL ORDER BY v.id
       ON CONFLICT (id) DO UPDATE SET consecutive_failures = e.consecutive_failures
@@ -132,9 +132,9 @@ export const write = (
 ): Effect.Effect<void, SqlError.SqlError> => {
   const raw = Array.from(rows, toRaw)
   if (raw.length === 0) return Effect.void
-  const { execute, sql, tables } = store
+  const { executePrepared, sql, tables } = store
   const names = sql.literal(written.join(", "))
-  return Effect.asVoid(execute`
+  return Effect.asVoid(executePrepared`
     INSERT INTO ${tables.endpoints} (${names}, updated_at)
     SELECT ${sql.literal(written.map((name) => `v.${name}`).join(", "))}, CAST(${now} AS BIGINT)
     FROM ${store.rows(raw, types)}

@@ -83,14 +83,15 @@ export const runAtOnce = (
   strict: boolean
 ): Effect.Effect<StoredNew, SqlError> =>
   Effect.gen(function*() {
-    const { channel, execute, now, own, sql } = store
+    const { channel, executePrepared, now, own, sql } = store
+    const isComplete = strict
+      ? sql`1 / (SELECT CASE count(*) WHEN CAST(${items.length} AS BIGINT) THEN 1 ELSE 0 END FROM m)`
+      : sql.literal("1")
     const plan = Inserting.plan(items, reservation)
-    const rows = yield* execute<Inserting.Inserted & { readonly message: string }>`
+    const rows = yield* executePrepared<Inserting.Inserted & { readonly message: string }>`
       WITH m AS (${Inserting.messages(store, Inserting.inOrder(items), strict)}),
         d AS (${Inserting.deliveries(store, plan, yield* now, "m")})
-      SELECT m.id AS message, d.*, ${
-      sql.literal(strict ? `1 / (SELECT CASE count(*) WHEN ${items.length} THEN 1 ELSE 0 END FROM m)` : "1")
-    } AS complete,
+      SELECT m.id AS message, d.*, ${isComplete} AS complete,
         CASE WHEN d.id IS NOT NULL AND d.fence IS NULL THEN CAST(pg_notify(${channel}, ${own}) AS TEXT) END AS told
       FROM m LEFT JOIN d ON d.message_id = m.id`
     const inserted = new Set(rows.map(({ message }) => message))
@@ -136,7 +137,7 @@ const insertMessages = (
   items: ReadonlyArray<Inserting.Prepared>
 ): Effect.Effect<Map<string, string | null>, SqlError> =>
   Effect.map(
-    store.execute<{ readonly id: string; readonly idempotency_key: string | null }>`${
+    store.executePrepared<{ readonly id: string; readonly idempotency_key: string | null }>`${
       Inserting.messages(store, items)
     }`,
     (inserted) => new Map(inserted.map(({ id, idempotency_key }) => [id, idempotency_key]))
@@ -151,7 +152,9 @@ const insertDeliveries = (
     const plan = Inserting.plan(items, reservation)
     if (plan.rows.length === 0) return []
     yield* Ordering.lock(store, plan.pairs)
-    const inserted = yield* store.execute<Inserting.Inserted>`${Inserting.deliveries(store, plan, yield* store.now)}`
+    const inserted = yield* store.executePrepared<Inserting.Inserted>`${
+      Inserting.deliveries(store, plan, yield* store.now)
+    }`
     if (yield* Ordering.seesCommitted(store, plan.pairs)) yield* Ordering.release(store, plan.pairs)
     return Inserting.claimed(inserted, plan)
   })

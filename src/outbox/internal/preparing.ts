@@ -1,6 +1,7 @@
 /**
  * Statements that PostgreSQL parses and plans once a connection, under a name that then goes there in place of the text: of the 2 ms that the one which stores an event
- * took, these were 0.8. Only on connections of our own: what goes wrong with a name must not end a host's transaction.
+ * took, these were 0.8. Only those whose plan is the same however large a table is and whatever the parameters are, since a plan is kept; and only on
+ * connections of our own: what goes wrong with a name must not end a host's transaction.
  */
 import type { Connection } from "@effect/sql/SqlConnection"
 import { SqlError } from "@effect/sql/SqlError"
@@ -21,42 +22,35 @@ export const own = (connection: Connection): Connection => {
 }
 
 /**
- * Gives statements names, until one goes wrong: behind a pooler that hands out another connection for each transaction and doesn't know of them, say. Such a failure
- * `isLost`, and is what PostgreSQL tells with 40001: nothing was done, try again.
+ * Gives statements names, until one goes wrong: behind a pooler that hands out another connection for each transaction and doesn't know of them, say. That is told as
+ * PostgreSQL's own 40001 is: nothing was done, try again.
  */
 export const make = (): Run => {
   const names = new Map<string, string>()
   let isNaming = true
-  const nameOf = (text: string): string | undefined => {
+  const nameOf = (text: string): string => {
     const known = names.get(text)
-    if (known !== undefined || names.size >= mostNames) return known
+    if (known !== undefined) return known
     const name = `effect_webhooks_${createHash("sha256").update(text).digest("base64url").slice(0, 22)}`
     names.set(text, name)
     return name
   }
   return (connection, text, parameters) => {
     if (!isNaming || !isOwn(connection)) return connection.execute(text, parameters, undefined)
-    const name = nameOf(text)
-    if (name === undefined) return connection.execute(text, parameters, undefined)
-    return Effect.catchAll(connection.execute({ name, text }, parameters, undefined), (error) => {
+    const named = connection.execute({ name: nameOf(text), text }, parameters, undefined)
+    return Effect.catchAll(named, (error) => {
       if (!isOfName(error)) return Effect.fail(error)
       isNaming = false
-      return Effect.fail(new SqlError({ cause: lost, message: "a prepared statement is gone" }))
+      return Effect.fail(new SqlError({ cause: { code: "40001" }, message: "a prepared statement is gone" }))
     })
   }
 }
-
-/** Whether a statement failed for its name alone. */
-export const isLost = (error: unknown): boolean => error instanceof SqlError && error.cause === lost
 
 /** What is within a value that may not have it. */
 export const member = (value: unknown, name: string): unknown =>
   typeof value === "object" && value !== null ? Reflect.get(value, name) : undefined
 
 // --- internal
-
-/** A connection keeps as many plans. */
-const mostNames = 100
 
 const owned = new WeakSet<Connection>()
 
@@ -74,8 +68,6 @@ const isOwn = (connection: Connection): connection is Connection & TakesNames =>
 /** Whether node-postgres is behind it. */
 const takesNames = (connection: Connection): boolean =>
   typeof member(member(member(connection, "pg"), "connection"), "parsedStatements") === "object"
-
-const lost = { code: "40001" }
 
 /** There is no such statement; there is one already; what it returns has changed. */
 const isOfName = ({ cause }: SqlError): boolean => codes.has(member(cause, "code"))

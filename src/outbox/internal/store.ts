@@ -12,6 +12,7 @@ import * as FiberId from "effect/FiberId"
 import { monotonicNow } from "../../http/internal/monotonic.js"
 import { alphanumeric } from "../../SecureRandom.js"
 import type { OutboxUnavailable } from "../OutboxError.js"
+import * as Preparing from "./preparing.js"
 import * as Transacting from "./transacting.js"
 
 /** Names of the tables, to be put into statements. */
@@ -28,6 +29,8 @@ export interface Store extends Transacting.Transacting {
   readonly sql: SqlClient.SqlClient
   /** Runs a statement. */
   readonly execute: Transacting.Execute
+  /** The same for one whose text is always the same, and whose plan needs no look at tables or parameters: see `Preparing`. */
+  readonly executePrepared: Transacting.Execute
   readonly dialect: Transacting.Dialect
   readonly prefix: string
   readonly tables: Tables
@@ -92,6 +95,7 @@ export const make = (
     return {
       sql,
       execute,
+      executePrepared: Transacting.executing(sql, Preparing.make()),
       dialect,
       prefix,
       channel,

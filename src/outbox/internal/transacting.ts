@@ -17,7 +17,7 @@ import * as Tracer from "effect/Tracer"
 import * as Spans from "../../Spans.js"
 import { OutboxUnavailable } from "../OutboxError.js"
 import { isSqlError, toUnavailable } from "./driverErrors.js"
-import * as Preparing from "./preparing.js"
+import type * as Preparing from "./preparing.js"
 import * as SqliteFile from "./sqliteFile.js"
 import * as Watching from "./watching.js"
 
@@ -54,11 +54,7 @@ export const make = (sql: SqlClient.SqlClient, dialect: Dialect): Effect.Effect<
       query: (effect) =>
         Effect.flatMap(
           inTransaction,
-          (inside) => {
-            if (inside || dialect === "sqlite") return mapErrors(effect)
-            const once = alone(sql, effect)
-            return mapErrors(Effect.catchIf(once, Preparing.isLost, () => once))
-          }
+          (inside) => mapErrors(inside || dialect === "sqlite" ? effect : alone(sql, effect))
         ),
       transaction: (effect, options = {}) =>
         Effect.flatMap(inTransaction, (inside) => inside ? mapErrors(joined(effect)) : owned(effect, options))
@@ -96,24 +92,24 @@ export type Execute = <A extends object>(
   ...args: ReadonlyArray<unknown>
 ) => Effect.Effect<ReadonlyArray<A>, SqlError>
 
-export const executing = (sql: SqlClient.SqlClient): Execute => {
-  const run = Preparing.make()
-  return <A extends object>(
-    strings: TemplateStringsArray,
-    ...args: ReadonlyArray<unknown>
-  ) =>
-    Effect.withFiberRuntime<ReadonlyArray<A>, SqlError>((fiber) => {
-      const statement = sql<A>(strings, ...args)
-      const transaction = Context.getOption(fiber.currentContext, SqlClient.TransactionConnection)
-      // A host that looks at statements, or changes them, sees ours.
-      const isSeen = Option.isSome(fiber.getFiberRef(Statement.currentTransformer))
-      if (Option.isNone(transaction) || isSeen) return statement
-      const [text, parameters] = statement.compile()
-      return run(transaction.value[0], text, parameters)
-    })
-}
+export const executing = (sql: SqlClient.SqlClient, run: Preparing.Run = asItIs): Execute =>
+<A extends object>(
+  strings: TemplateStringsArray,
+  ...args: ReadonlyArray<unknown>
+) =>
+  Effect.withFiberRuntime<ReadonlyArray<A>, SqlError>((fiber) => {
+    const statement = sql<A>(strings, ...args)
+    const transaction = Context.getOption(fiber.currentContext, SqlClient.TransactionConnection)
+    // A host that looks at statements, or changes them, sees ours.
+    const isSeen = Option.isSome(fiber.getFiberRef(Statement.currentTransformer))
+    if (Option.isNone(transaction) || isSeen) return statement
+    const [text, parameters] = statement.compile()
+    return run(transaction.value[0], text, parameters)
+  })
 
 // --- internal
+
+const asItIs: Preparing.Run = (connection, text, parameters) => connection.execute(text, parameters, undefined)
 
 /**
  * Within the caller's transaction: a savepoint, so that a caller who goes on after our failure has a transaction that still works
