@@ -127,7 +127,8 @@ export const make = (
       maxBatch,
       // Something about one of them, a trigger of the host's say.
       ({ reason }: OutboxUnavailable) =>
-        reason === "constraint" || reason === "other"
+        reason === "constraint" || reason === "other",
+      true
     )
 
     const submit = (item: Inserting.Prepared): Effect.Effect<Enqueueing.Result, OutboxUnavailable> =>

@@ -23,12 +23,13 @@ export interface Batching<Item, Result, E> {
 /**
  * `run` gets between 1 and `max` items and gives a result for each, in their order. Where it fails, each of them is run by itself if `divide` says so, since
  * one may have failed them all; else its failure is theirs. It runs outside of the submitters' fibers, one run at a time, and what has been
- * handed in is run to its end when the scope closes.
+ * handed in is run to its end when the scope closes. `prompt`: who comes when there is nothing to do mostly comes alone, and waits for one turn only.
  */
 export const make = <Item, Result, E>(
   run: (items: ReadonlyArray<Item>) => Effect.Effect<ReadonlyArray<Result>, E>,
   max: number,
-  divide: (error: E) => boolean
+  divide: (error: E) => boolean,
+  prompt = false
 ): Effect.Effect<Batching<Item, Result, E>, never, Scope.Scope> =>
   Effect.map(Effect.scope, (scope) => {
     const queue: Array<Pending<Item, Result, E>> = []
@@ -49,22 +50,21 @@ export const make = <Item, Result, E>(
     const gather = (seen: number): Effect.Effect<void> =>
       Effect.flatMap(turn, () => queue.length === seen || queue.length >= max ? Effect.void : gather(queue.length))
 
-    const flush: Effect.Effect<void> = Effect.zipRight(
-      Effect.suspend(() => gather(0)),
-      Effect.suspend(() => {
+    const flush = (seen: number): Effect.Effect<void> =>
+      Effect.flatMap(gather(seen), () => {
         const batch = queue.splice(0, max)
-        if (batch.length > 0) return Effect.zipRight(runAll(batch), flush)
+        // After a commit those who have waited for it come again, by and by.
+        if (batch.length > 0) return Effect.zipRight(runAll(batch), Effect.suspend(() => flush(0)))
         running = false
         return Effect.void
       })
-    )
 
     const add: Batching<Item, Result, E>["add"] = (item, ended) =>
       Effect.suspend(() => {
         queue.push({ item, ended })
         if (running) return Effect.void
         running = true
-        const begun = Effect.onError(flush, () =>
+        const begun = Effect.onError(flush(prompt ? queue.length : 0), () =>
           Effect.sync(() => {
             running = false
           }))
