@@ -1,9 +1,11 @@
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as SqlClient from "@effect/sql/SqlClient"
+import type { Connection } from "@effect/sql/SqlConnection"
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import pg from "pg"
 import * as Deliveries from "../../src/outbox/Deliveries.js"
 import * as Outbox from "../../src/outbox/Outbox.js"
 import { postgres } from "../support/backends.js"
@@ -96,3 +98,58 @@ it.effect("a name that somebody else has given costs nobody an event", () =>
       expect(yield* count("webhook_messages")).toBe(2)
     }).pipe(Effect.provide(over(url)))
   }).pipe(Effect.scoped))
+
+it.effect("neither does a host's pool that adds to each text", () =>
+  Effect.gen(function*() {
+    const { url } = yield* postgres.database
+    let queries = 0
+    /** As a tracer does. */
+    class Commenting extends pg.Client {
+      override readonly query = ((query: unknown, ...rest: ReadonlyArray<unknown>): unknown => {
+        const comment = ` /* ${queries++} */`
+        const added = typeof query === "string"
+          ? query + comment
+          : isNamed(query)
+          ? { ...query, text: query.text + comment }
+          : query
+        return Reflect.apply(pg.Client.prototype.query, this, [added, ...rest])
+      }) as pg.Client["query"]
+    }
+    const pool = Effect.acquireRelease(
+      Effect.sync(() => new pg.Pool({ connectionString: url, max: 1, Client: Commenting })),
+      (pool) => Effect.promise(() => pool.end())
+    )
+    yield* Effect.gen(function*() {
+      for (const id of ["e1", "e2", "e3"]) expect((yield* enqueue({ id })).duplicate).toBe(false)
+      expect(yield* count("webhook_messages")).toBe(3)
+    }).pipe(Effect.provide(outbox({ layer: Layer.orDie(PgClient.layerFromPool({ acquire: pool })) })))
+  }).pipe(Effect.scoped))
+
+it.effect("a connection that a host has put its own around gets texts", () =>
+  Effect.gen(function*() {
+    const { client } = yield* postgres.database
+    const texts: Array<unknown> = []
+    const watched = (sql: SqlClient.SqlClient): SqlClient.SqlClient =>
+      new Proxy(sql, {
+        get: (target, name) =>
+          name === "withoutTransforms"
+            ? () => watched(target.withoutTransforms())
+            : name === "reserve"
+            ? Effect.map(target.reserve, (connection) =>
+              Object.assign(Object.create(connection) as Connection, {
+                execute: (...[text, ...rest]: Parameters<Connection["execute"]>) => {
+                  texts.push(text)
+                  return connection.execute(text, ...rest)
+                }
+              }))
+            : Reflect.get(target, name) as unknown
+      })
+    yield* enqueue().pipe(Effect.provide(outbox({
+      layer: Layer.provide(Layer.effect(SqlClient.SqlClient, Effect.map(SqlClient.SqlClient, watched)), client)
+    })))
+    expect(texts.length).toBeGreaterThan(0)
+    expect(texts.filter((text) => typeof text !== "string")).toEqual([])
+  }).pipe(Effect.scoped))
+
+const isNamed = (query: unknown): query is { readonly text: string } =>
+  typeof query === "object" && query !== null && "name" in query && "text" in query

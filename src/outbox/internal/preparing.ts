@@ -65,11 +65,13 @@ interface TakesNames {
 
 const isOwn = (connection: Connection): connection is Connection & TakesNames => owned.has(connection)
 
-/** Whether node-postgres is behind it. */
+/** Whether it is `@effect/sql-pg`'s own, over node-postgres: one that a host has put around that takes no more than it says. */
 const takesNames = (connection: Connection): boolean =>
-  typeof member(member(member(connection, "pg"), "connection"), "parsedStatements") === "object"
+  typeof member(member(member(connection, "pg"), "connection"), "parsedStatements") === "object" &&
+  !Object.hasOwn(connection, "execute") && Object.hasOwn(Object.getPrototypeOf(connection) as object, "execute")
 
-/** There is no such statement; there is one already; what it returns has changed. */
-const isOfName = ({ cause }: SqlError): boolean => codes.has(member(cause, "code"))
+/** There is no such statement; there is one already; what it returns has changed; its text has, in the hands of a host's pool. */
+const isOfName = ({ cause }: SqlError): boolean =>
+  codes.has(member(cause, "code")) || String(member(cause, "message")).startsWith("Prepared statements must be unique")
 
 const codes: ReadonlySet<unknown> = new Set(["26000", "42P05", "0A000"])
