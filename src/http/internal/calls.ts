@@ -4,11 +4,14 @@
 import type * as HttpClient from "@effect/platform/HttpClient"
 import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
+import * as FiberRef from "effect/FiberRef"
 import { identity } from "effect/Function"
 import * as Option from "effect/Option"
 import * as CorrelationId from "../../CorrelationId.js"
@@ -251,17 +254,20 @@ const telling = <E>(
         })
       )
     )
-  return (exit, restore) =>
-    call.attempts === before
-      ? undefined
-      : Exit.isInterrupted(exit)
-      ? Effect.forkDaemon(
-        Effect.interruptible(tell(call.answer === undefined ? interruption : Exit.succeed(call.answer)))
-      )
-      : restore(tell(exit))
+  return (exit, restore, fiber) => {
+    if (call.attempts === before) return undefined
+    const told = !Exit.isInterrupted(exit) ? exit : call.answer === undefined ? interruption : Exit.succeed(call.answer)
+    // An interruption that came after the answer, too, would keep what is restored from beginning.
+    return told !== exit || isInterrupted(fiber)
+      ? Effect.forkDaemon(Effect.interruptible(tell(told)))
+      : restore(tell(told))
+  }
 }
 
 const interruption = Exit.interrupt(FiberId.none)
+
+const isInterrupted = (fiber: Fiber.RuntimeFiber<unknown, unknown>): boolean =>
+  !Cause.isEmpty(fiber.getFiberRef(FiberRef.interruptedCause))
 
 /** `CircuitOpen` as this call sees it. */
 const refused = (error: CircuitOpen, call: Call): CircuitOpen =>

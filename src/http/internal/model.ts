@@ -40,7 +40,7 @@ export interface ExecuteHeadOptions {
    * log. To set it for the fiber and take it back took a fifth of a delivery's time.
    */
   readonly within?: Within | undefined
-  /** The request is made without waiting for anything, so that making it needs no time limit (which takes a fiber). */
+  /** The request is made without waiting for anything: making it gets no time limit (which takes a fiber), and can't be interrupted. */
   readonly prompt?: boolean | undefined
   /** In place of the client's attempt timeout. */
   readonly attemptTimeout?: Duration.DurationInput | undefined

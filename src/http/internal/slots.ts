@@ -5,6 +5,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import { uninterruptibleMask } from "../../Masking.js"
 import type { Within } from "../../Surroundings.js"
 import { BoundedKeys } from "./BoundedKeys.js"
@@ -17,8 +18,12 @@ export interface Patience<E> {
   readonly onTimeout: () => E
 }
 
-/** What is done about an end; uninterruptible. `restore`: where the caller could be interrupted. */
-export type After<A, E> = (exit: Exit.Exit<A, E>, restore: Within) => Effect.Effect<void> | undefined
+/** What is done about an end; uninterruptible. `restore`: where the caller could be interrupted; `fiber`: that of the call. */
+export type After<A, E> = (
+  exit: Exit.Exit<A, E>,
+  restore: Within,
+  fiber: Fiber.RuntimeFiber<unknown, unknown>
+) => Effect.Effect<void> | undefined
 
 export interface Slots {
   /**
@@ -81,7 +86,7 @@ const within = <A, E, R, E2>(
   effect: Effect.Effect<A, E, R>,
   after: After<A, E | E2> | undefined
 ): Effect.Effect<A, E | E2, R> =>
-  uninterruptibleMask((restore) => {
+  uninterruptibleMask((restore, fiber) => {
     const needed = places()
     const held: Array<Ticket> = []
     const next = (): Effect.Effect<A, E | E2, R> => {
@@ -94,7 +99,7 @@ const within = <A, E, R, E2>(
     }
     const leave = (exit: Exit.Exit<A, E | E2>): Effect.Effect<A, E | E2> => {
       for (let index = 0; index < held.length; index++) needed[index]!.leave(held[index]!)
-      const last = after?.(exit, restore)
+      const last = after?.(exit, restore, fiber)
       return last === undefined ? exit : Effect.zipRight(last, exit)
     }
     return Effect.matchCauseEffect(next(), {
