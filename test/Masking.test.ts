@@ -73,11 +73,12 @@ describe("uninterruptibleMask", () => {
       expect([yield* effect, yield* effect, yield* Effect.uninterruptible(effect)]).toEqual([1, 2, 3])
     }))
 
-  it("keeps nothing of what has run", async () => {
-    const kept = await message<Readonly<Record<"effects" | "ours", number>>>(
+  it("keeps nothing of what has run, and no more does a request", async () => {
+    const kept = await message<Readonly<Record<"effects" | "ours" | "requests", number>>>(
       program(new URL("./support/keeping.ts", import.meta.url), [], ["--import", "tsx", "--expose-gc"])
     )
     expect(kept.ours).toBeLessThan(3)
+    expect(kept.requests).toBeLessThan(3)
     // Where Effect's keeps nothing any more, ours isn't needed.
     expect(kept.effects).toBeGreaterThan(10)
   })

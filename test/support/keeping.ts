@@ -1,5 +1,14 @@
-/** A program that tells how many of 20 effects under a mask are still there after small collections: under ours, and under Effect's. Run with `--expose-gc`. */
+/**
+ * A program that tells how much of 20 runs is still there after small collections: of effects under our mask and under Effect's, and of requests. Run with
+ * `--expose-gc`.
+ */
+import type { Dispatcher } from "@effect/platform-node/Undici"
+import * as HttpBody from "@effect/platform/HttpBody"
+import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
+import * as DispatcherTransport from "../../src/http/internal/dispatcherTransport.js"
 import { uninterruptibleMask } from "../../src/Masking.js"
 
 type Mask = typeof uninterruptibleMask
@@ -10,21 +19,51 @@ const collect = (): void => {
   for (let n = 0; n < 3; n++) Reflect.apply(Reflect.get(globalThis, "gc") as () => void, undefined, [{ type: "minor" }])
 }
 
-const run = (mask: Mask): void => {
-  const bytes = new ArrayBuffer(size)
-  Effect.runSync(mask((restore) => restore(Effect.sync(() => bytes.byteLength))))
-}
-
-const kept = (mask: Mask): number => {
+const kept = async (run: (bytes: ArrayBuffer) => Effect.Effect<unknown, unknown>): Promise<number> => {
   collect()
   const before = process.memoryUsage().arrayBuffers
-  for (let n = 0; n < 20; n++) run(mask)
+  for (let n = 0; n < 20; n++) await Effect.runPromise(run(new ArrayBuffer(size)))
   collect()
   return Math.round((process.memoryUsage().arrayBuffers - before) / size)
 }
 
+const under = (mask: Mask) => (bytes: ArrayBuffer) => mask((restore) => restore(Effect.sync(() => bytes.byteLength)))
+
 const effects: Mask = (use) =>
   Effect.withFiberRuntime((fiber) => Effect.uninterruptibleMask((restore) => use(restore, fiber)))
 
-process.send!({ ours: kept(uninterruptibleMask), effects: kept(effects) })
+/** Accepts everything. */
+const accepting: Pick<Dispatcher, "dispatch"> = {
+  dispatch: (_, handler) => {
+    handler.onConnect?.(() => undefined)
+    handler.onHeaders?.(204, [], () => undefined, "No Content")
+    handler.onComplete?.([])
+    return true
+  }
+}
+
+const transport = DispatcherTransport.make(accepting as Dispatcher, () => Effect.dieMessage("not made for this"))
+
+const request = (bytes: ArrayBuffer) =>
+  Effect.flatMap(Clock.clockWith(Effect.succeed), (clock) =>
+    transport(
+      HttpClientRequest.post("http://127.0.0.1/", { body: HttpBody.uint8Array(new Uint8Array(bytes)) }),
+      {
+        time: 1000,
+        whole: undefined,
+        capture: { keepBytes: 10, readBytes: 10, time: 1000 },
+        clock,
+        headers: {},
+        attempt: 1,
+        correlationId: "c",
+        within: identity,
+        onHead: () => undefined
+      }
+    ))
+
+process.send!({
+  ours: await kept(under(uninterruptibleMask)),
+  effects: await kept(under(effects)),
+  requests: await kept(request)
+})
 process.disconnect()
