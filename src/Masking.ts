@@ -1,7 +1,7 @@
 /**
  * `Effect.uninterruptibleMask` for what is done with every delivery. Its own keeps what it is handed in a function that it assigns to a property, and V8 puts
- * such functions into old memory at once, where all that they reach lives until the next full collection: 7 of the 60 kB that a delivery allocated, and a fifth of
- * its time was spent on keeping them. Here nothing is left in there when it runs; and in a region that is uninterruptible there is nothing to be done.
+ * such functions into old memory at once, where all that they reach lives until the next full collection: 7 of the 60 kB that a delivery allocated, whose keeping took
+ * it a seventh of its CPU (75 and 63 µs). Here nothing is left in there when it runs; and in a region that is uninterruptible there is nothing to be done.
  */
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"

@@ -128,6 +128,7 @@ export const make = (
       // Something about one of them, a trigger of the host's say.
       ({ reason }: OutboxUnavailable) =>
         reason === "constraint" || reason === "other",
+      // `prompt`: somebody waits.
       true
     )
 

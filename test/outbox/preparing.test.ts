@@ -99,7 +99,7 @@ it.effect("a name that somebody else has given costs nobody an event", () =>
     }).pipe(Effect.provide(over(url)))
   }).pipe(Effect.scoped))
 
-it.effect("neither does a host's pool that adds to each text", () =>
+it.effect("a host's pool that adds to each text costs nobody an event", () =>
   Effect.gen(function*() {
     const { url } = yield* postgres.database
     let queries = 0

@@ -256,9 +256,10 @@ const telling = <E>(
     )
   return (exit, restore, fiber) => {
     if (call.attempts === before) return undefined
-    const told = !Exit.isInterrupted(exit) ? exit : call.answer === undefined ? interruption : Exit.succeed(call.answer)
+    const isCut = Exit.isInterrupted(exit)
+    const told = !isCut ? exit : call.answer === undefined ? interruption : Exit.succeed(call.answer)
     // An interruption that came after the answer, too, would keep what is restored from beginning.
-    return told !== exit || isInterrupted(fiber)
+    return isCut || isInterrupted(fiber)
       ? Effect.forkDaemon(Effect.interruptible(tell(told)))
       : restore(tell(told))
   }

@@ -110,7 +110,7 @@ class Wheel {
   left(): void {
     if (--this.count > 0 || this.isResting) return
     this.isResting = true
-    // eslint-disable-next-line no-restricted-globals
+    // eslint-disable-next-line no-restricted-globals -- a turn, and no time
     setImmediate(() => {
       this.isResting = false
       if (this.count > 0) return

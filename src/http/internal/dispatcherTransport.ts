@@ -148,7 +148,7 @@ class Exchange extends Abandonable implements Undici.Dispatcher.DispatchHandler 
     this.deadline?.cancel()
     // undici gives the connection back a turn after the body's end: a request made before that opens a second one. Its turn is asked for after this returns.
     queueMicrotask(() => {
-      // eslint-disable-next-line no-restricted-globals
+      // eslint-disable-next-line no-restricted-globals -- a turn, and no time
       setImmediate(() => {
         if (this.work !== undefined) this.settle(this.work, true)
       })

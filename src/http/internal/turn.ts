@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
  * No clock is involved, so that a `TestClock` doesn't hold it up.
  */
 export const turn: Effect.Effect<void> = Effect.async((resume) => {
-  // eslint-disable-next-line no-restricted-globals
+  // eslint-disable-next-line no-restricted-globals -- a turn, and no time
   const immediate = setImmediate(() => resume(Effect.void))
   return Effect.sync(() => clearImmediate(immediate))
 })

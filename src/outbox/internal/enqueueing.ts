@@ -73,8 +73,8 @@ export const canRunAtOnce = ({ dialect }: Store, items: ReadonlyArray<Inserting.
 
 /**
  * Stores what is new of the messages in one statement, which is a transaction by itself: one round trip in place of four, each of which takes the process 0.4 ms
- * and the event as long as the way to the server. Tells other processes that there is something to find; whoever calls this calls `signal`. If it is `strict` it fails where not all can be stored, and stores none. What it
- * knows of endpoints is from before it had to wait for anybody.
+ * and the event as long as the way to the server. Tells other processes that there is something to find; whoever calls this calls `signal`. If it is `strict` it
+ * fails where not all can be stored, and stores none. What it knows of endpoints is from before it had to wait for anybody.
  */
 export const runAtOnce = (
   store: Store,

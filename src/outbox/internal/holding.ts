@@ -185,6 +185,7 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
         // A fault of ours: its lease is no longer renewed, so somebody will see that it lapsed.
         Effect.zipRight(Effect.logError("webhook_worker_fault", cause), letGo([{ claimed }])))
 
+    // As `Effect.uninterruptible`: see `Masking`.
     const attempt = (claimed: Claimed): Effect.Effect<void> =>
       uninterruptibleMask(() =>
         Effect.flatMap(

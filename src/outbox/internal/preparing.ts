@@ -1,7 +1,8 @@
 /**
  * Statements that PostgreSQL parses and plans once a connection, under a name that then goes there in place of the text: of the 2 ms that the one which stores an event
- * took, these were 0.8. Only those whose plan is the same however large a table is and whatever the parameters are, since a plan is kept; and only on
- * connections of our own: what goes wrong with a name must not end a host's transaction.
+ * took, these were 0.8. A plan is kept, so only those that insert, or find rows by their key: what they join is the rows of the endpoints, which are few (while these
+ * grow, a plan of before reads them all until PostgreSQL analyzes them). And only on connections of our own: what goes wrong with a name must not end a host's
+ * transaction.
  */
 import type { Connection } from "@effect/sql/SqlConnection"
 import { SqlError } from "@effect/sql/SqlError"

@@ -29,7 +29,7 @@ export interface Store extends Transacting.Transacting {
   readonly sql: SqlClient.SqlClient
   /** Runs a statement. */
   readonly execute: Transacting.Execute
-  /** The same for one whose text is always the same, and whose plan needs no look at tables or parameters: see `Preparing`. */
+  /** The same for one that has but a few texts, and whose plan may be kept: see `Preparing`. */
   readonly executePrepared: Transacting.Execute
   readonly dialect: Transacting.Dialect
   readonly prefix: string
