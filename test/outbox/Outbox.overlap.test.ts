@@ -52,18 +52,47 @@ it.live("on PostgreSQL who is interrupted goes at once, and what was on its way 
     }).pipe(Effect.provide(outbox({ layer: database.client })))
   }).pipe(Effect.scoped))
 
-it.effect("on PostgreSQL a batch of which a host's trigger passes over one is not stored", () =>
-  Effect.gen(function*() {
-    const sql = yield* SqlClient.SqlClient
-    const { enqueueAll } = yield* Outbox.Outbox
-    yield* sql.unsafe(`CREATE FUNCTION skips() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'`)
-    yield* sql.unsafe(`CREATE TRIGGER skips BEFORE INSERT ON webhook_messages FOR EACH ROW
-      WHEN (new.event_type = 'skip.me') EXECUTE FUNCTION skips()`)
-    for (const others of [1, 0]) {
-      const events = [event({ type: "skip.me" }), ...Array.from({ length: others }, () => event())]
-      const storing = yield* Effect.fork(Effect.flatMap(Effect.all(events), enqueueAll))
-      yield* eventually(Effect.zipRight(pass("1 second"), Effect.map(Fiber.poll(storing), Option.isSome)))
-      expect(yield* Effect.flip(Fiber.join(storing))).toMatchObject({ _tag: "OutboxUnavailable" })
-      expect(yield* count("webhook_messages")).toBe(0)
-    }
-  }).pipe(Effect.provide(outbox(postgres))))
+describe.each(backends)("a host's triggers on $name", (backend) => {
+  /** Before or after a message of a type is inserted. */
+  const trigger = (when: "AFTER" | "BEFORE", type: string, sqlite: string, pg: string) =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      if (backend.name === "sqlite") {
+        yield* sql.unsafe(
+          `CREATE TRIGGER rule ${when} INSERT ON webhook_messages WHEN new.event_type = '${type}' BEGIN ${sqlite} END`
+        )
+      } else {
+        yield* sql.unsafe(`CREATE FUNCTION rule() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN ${pg} END'`)
+        yield* sql.unsafe(`CREATE TRIGGER rule ${when} INSERT ON webhook_messages FOR EACH ROW
+          WHEN (new.event_type = '${type}') EXECUTE FUNCTION rule()`)
+      }
+    })
+
+  it.effect("a batch of which one passes over an event is not stored", () =>
+    Effect.gen(function*() {
+      const { enqueueAll } = yield* Outbox.Outbox
+      yield* trigger("BEFORE", "skip.me", "SELECT RAISE(IGNORE);", "RETURN NULL;")
+      for (const others of [1, 0]) {
+        const events = [event({ type: "skip.me" }), ...Array.from({ length: others }, () => event())]
+        const storing = yield* Effect.fork(Effect.flatMap(Effect.all(events), enqueueAll))
+        yield* eventually(Effect.zipRight(pass("1 second"), Effect.map(Fiber.poll(storing), Option.isSome)))
+        expect(yield* Effect.flip(Fiber.join(storing))).toMatchObject({ _tag: "OutboxUnavailable" })
+        expect(yield* count("webhook_messages")).toBe(0)
+      }
+    }).pipe(Effect.provide(outbox(backend))))
+
+  it.effect("one that stores and deletes rows of its own changes nothing", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const { enqueueAll } = yield* Outbox.Outbox
+      yield* sql`CREATE TABLE seen (id TEXT)`
+      const rows = "INSERT INTO seen VALUES (new.id), (new.id); DELETE FROM seen;"
+      yield* trigger("AFTER", "order.created", rows, `${rows} RETURN NULL;`)
+      const stored = yield* Effect.flatMap(Effect.all([event(), event(), event({ id: "known" })]), enqueueAll)
+      expect(stored.map(({ deliveries, duplicate }) => [deliveries, duplicate])).toEqual(
+        Array.from({ length: 3 }, () => [2, false])
+      )
+      expect(yield* Effect.flatMap(Effect.all([event(), event()]), enqueueAll)).toHaveLength(2)
+      expect(yield* count("webhook_messages")).toBe(5)
+    }).pipe(Effect.provide(outbox(backend))))
+})

@@ -36,14 +36,10 @@ export const run = (
 ): Effect.Effect<Stored, SqlError> =>
   Effect.gen(function*() {
     const fresh = new Set<Inserting.Prepared>()
+    const isNew = before === undefined && areNew(store, items)
     for (const some of Inserting.chunksOf(Inserting.inOrder(items))) {
-      const inserted = yield* insertMessages(store, some)
-      for (const item of some) {
-        // Of two with one id it is the one with the key that was stored; without one, or with the same, the first.
-        if (inserted.get(item.message.id) !== (item.idempotencyKey ?? null)) continue
-        inserted.delete(item.message.id)
-        fresh.add(item)
-      }
+      const inserted = isNew ? yield* insertNew(store, some) : yield* insertMessages(store, some)
+      for (const item of inserted) fresh.add(item)
     }
     const results = new Map<Inserting.Prepared, Result>()
     for (const item of fresh) results.set(item, resultOf(item))
@@ -89,7 +85,7 @@ export const runAtOnce = (
       : sql.literal("1")
     const plan = Inserting.plan(items, reservation)
     const rows = yield* executePrepared<Inserting.Inserted & { readonly message: string }>`
-      WITH m AS (${Inserting.messages(store, Inserting.inOrder(items), strict)}),
+      WITH m AS (${Inserting.messages(store, Inserting.inOrder(items), strict)} RETURNING id),
         d AS (${Inserting.deliveries(store, plan, yield* now, "m")})
       SELECT m.id AS message, d.*, ${isComplete} AS complete,
         CASE WHEN d.id IS NOT NULL AND d.fence IS NULL THEN CAST(pg_notify(${channel}, ${own}) AS TEXT) END AS told
@@ -131,16 +127,39 @@ export interface Before {
 const countOf = (items: ReadonlyArray<Inserting.Prepared>): number =>
   items.reduce((count, { wanting }) => count + wanting.length, 0)
 
-/** Keys of those that were inserted, by id. */
+/** Those of the messages that were inserted. */
 const insertMessages = (
   store: Store,
   items: ReadonlyArray<Inserting.Prepared>
-): Effect.Effect<Map<string, string | null>, SqlError> =>
+): Effect.Effect<ReadonlyArray<Inserting.Prepared>, SqlError> =>
   Effect.map(
     store.executePrepared<{ readonly id: string; readonly idempotency_key: string | null }>`${
       Inserting.messages(store, items)
-    }`,
-    (inserted) => new Map(inserted.map(({ id, idempotency_key }) => [id, idempotency_key]))
+    } RETURNING id, idempotency_key`,
+    (rows) => {
+      const inserted = new Map(rows.map(({ id, idempotency_key }) => [id, idempotency_key]))
+      // Of two with one id it is the one with the key that was stored; without one, or with the same, the first.
+      return items.filter(({ idempotencyKey, message: { id } }) =>
+        inserted.get(id) === (idempotencyKey ?? null) && inserted.delete(id)
+      )
+    }
+  )
+
+/** Messages of which none can be known, where to count what was inserted is cheap. */
+const areNew = ({ dialect }: Store, items: ReadonlyArray<Inserting.Prepared>): boolean =>
+  dialect === "sqlite" && items.every(({ digest }) => digest === "")
+
+/** Inserts all: SQLite takes 3 of 13 µs a message to return which. */
+const insertNew = (
+  store: Store,
+  items: ReadonlyArray<Inserting.Prepared>
+): Effect.Effect<ReadonlyArray<Inserting.Prepared>, SqlError> =>
+  Effect.flatMap(
+    Effect.zipRight(
+      store.execute`${Inserting.messages(store, items)}`,
+      store.execute<{ readonly count: number }>`SELECT changes() AS count`
+    ),
+    ([row]) => Number(row?.count) === items.length ? Effect.succeed(items) : Effect.fail(concurrent())
   )
 
 const insertDeliveries = (
@@ -204,8 +223,8 @@ const compare = (
       const keyed = item.idempotencyKey === undefined ? undefined : byKey.get(item.idempotencyKey)
       const first = keyed ?? byId.get(item.message.id)
       if (first === undefined) {
-        // It has gone since, or was committed by a transaction that this one's isolation doesn't see: as PostgreSQL says itself, try again.
-        return yield* new SqlError({ cause: { code: "40001" }, message: "concurrent change" })
+        // It has gone since, or was committed by a transaction that this one's isolation doesn't see.
+        return yield* concurrent()
       }
       const isOwn = again && wasStoredAs(first, item) && !own.has(first.id)
       if (isOwn) own.add(first.id)
@@ -224,6 +243,9 @@ const compare = (
       )
     }
   })
+
+/** As PostgreSQL says itself: try again. */
+const concurrent = (): SqlError => new SqlError({ cause: { code: "40001" }, message: "concurrent change" })
 
 const sameBytes = (row: Known, message: Message): boolean => {
   for (const [format, { bytes }] of message.encoded) {

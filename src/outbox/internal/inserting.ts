@@ -45,11 +45,11 @@ export const chunksOf = (items: ReadonlyArray<Prepared>): ReadonlyArray<Readonly
   return chunks
 }
 
-/** Inserts the messages, and returns `id` and `idempotency_key` of each; of those that are known it does nothing, or fails, if it is `strict`. */
+/** Inserts the messages; of those that are known it does nothing, or fails, if it is `strict`. */
 export const messages = (store: Store, items: ReadonlyArray<Prepared>, strict = false): Fragment =>
   store.sql`INSERT INTO ${store.tables.messages} ${
     store.dialect === "pg" ? selected(store, items) : store.sql.insert(items.map(valuesOf))
-  } ${store.sql.literal(strict ? "" : "ON CONFLICT DO NOTHING")} RETURNING id, idempotency_key`
+  } ${store.sql.literal(strict ? "" : "ON CONFLICT DO NOTHING")}`
 
 /** The deliveries of messages, before they are stored. */
 export interface Plan {
