@@ -172,9 +172,21 @@ describe("other formats", () => {
     }))
 })
 
+it("documents that lie in one memory leave each other alone, and a long one has its own", () => {
+  const texts = Array.from({ length: 3000 }, (_, n) => "a\"é".repeat((n * 7919) % 700) + String(n))
+  const encoded = [...texts, "x".repeat(20_000)].map((text) => encodeCanonical({ text }))
+  expect(encoded.slice(0, -1).map((bytes) => (JSON.parse(new TextDecoder().decode(bytes)) as { text: string }).text))
+    .toEqual(texts)
+  const memory = new Set(encoded.map(({ buffer }) => buffer))
+  expect(memory.size).toBeLessThan(encoded.length)
+  for (const { buffer, length } of encoded) expect(buffer.byteLength).toBeLessThanOrEqual(Math.max(8192, length))
+})
+
 describe("what JSON can't hold", () => {
   const cycle: { items: Array<unknown> } = { items: [1] }
   cycle.items.push({ back: cycle.items })
+  const large: { readonly text: string; readonly in: { back?: unknown } } = { text: "x".repeat(50_000), in: {} }
+  large.in.back = { large }
   it.effect.each([
     [
       "a bigint",
@@ -184,6 +196,7 @@ describe("what JSON can't hold", () => {
     ["a function", { f: () => 1 }, "data.f: a function; only data can be sent"],
     ["a symbol", { s: Symbol("x") }, "data.s: a symbol; make it a string"],
     ["a cycle", cycle, "data.items[1].back: a cycle back to data.items"],
+    ["a cycle that is too large, too", { large }, "data.large.in.back.large: a cycle back to data.large"],
     ["NaN", [NaN], "data[0]: NaN; JSON has no such number, null is a way to say \"unknown\""],
     ["Infinity", { n: -Infinity }, "data.n: -Infinity; JSON has no such number, null is a way to say \"unknown\""],
     ["undefined in an array", [undefined], "data[0]: undefined within an array; use null, or leave it out"],

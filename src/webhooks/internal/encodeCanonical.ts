@@ -7,28 +7,44 @@
  */
 import type { Json } from "./encodeTree.js"
 
-/** Encodes a tree; it is as deep as `encodeTree` allows, hence plain recursion. */
+/**
+ * Encodes a tree; it is as deep as `encodeTree` allows, hence plain recursion. What it gives may lie in one memory with others, as with Node's own buffers: memory of
+ * its own for each took a fifth of the time, and more of the garbage collector's.
+ */
 export const encodeCanonical = (tree: Json): Uint8Array => {
-  at = 0
+  scratch = slab
+  start = at = free
   write(tree)
-  const encoded = scratch.slice(0, at)
-  if (scratch.length > mostKept) scratch = new Uint8Array(mostKept)
-  return encoded
+  // What was too long for a slab has grown in memory of its own.
+  if (scratch.length > slabSize) return scratch.slice(start, at)
+  slab = scratch
+  free = at
+  return slab.subarray(start, at)
 }
 
 // --- internal
 
-const mostKept = 65_536
+/** Bytes; as much as Node.js gives its buffers. */
+const slabSize = 8192
 
-/** What is written, one tree at a time. */
-let scratch = new Uint8Array(mostKept)
+/** Where documents lie one after the other, and from where on it is free. */
+let slab = new Uint8Array(slabSize)
+let free = 0
+
+/** Where the document lies that is being written, and how far it has come. */
+let scratch = slab
+let start = 0
 let at = 0
 
 const reserve = (bytes: number): void => {
   if (at + bytes <= scratch.length) return
-  const larger = new Uint8Array(Math.max(scratch.length * 2, at + bytes))
-  larger.set(scratch.subarray(0, at))
+  const used = at - start
+  const needed = used + bytes
+  const larger = new Uint8Array(needed <= slabSize ? slabSize : Math.max(used * 2, needed))
+  larger.set(scratch.subarray(start, at))
   scratch = larger
+  start = 0
+  at = used
 }
 
 const write = (tree: Json): void => {
@@ -81,40 +97,47 @@ const writeSeparator = (byte: number): void => {
 
 const writeAscii = (text: string): void => {
   reserve(text.length)
-  for (let index = 0; index < text.length; index++) scratch[at++] = text.charCodeAt(index)
+  const bytes = scratch
+  let next = at
+  for (let index = 0; index < text.length; index++) bytes[next++] = text.charCodeAt(index)
+  at = next
 }
 
-const writeString = (text: string): void => {
-  writeByte(quote)
-  if (text.length > long) writeLong(plain.test(text) ? text : text.replace(escaped, escape))
-  else writeShort(text)
-  writeByte(quote)
-}
+const writeString = (text: string): void =>
+  text.length > long ? writeLong(plain.test(text) ? text : text.replace(escaped, escapeOf)) : writeShort(text)
 
 /** Characters from which on the engine's own loops are the faster ones. */
 const long = 100
 
+/** With room for the longest that it can become, and by local variables: a sixth of the time. */
 const writeShort = (text: string): void => {
-  reserve(text.length)
+  reserve(6 * text.length + 2)
+  const bytes = scratch
+  let next = at
+  bytes[next++] = quote
   for (let index = 0; index < text.length; index++) {
     const code = text.charCodeAt(index)
     if (code < space || code > 0x7e || code === quote || code === backslash) {
-      writeAscii(escape(text[index]!))
-      reserve(text.length - index)
-    } else scratch[at++] = code
+      const escape = escapeOf(text[index]!)
+      for (let index = 0; index < escape.length; index++) bytes[next++] = escape.charCodeAt(index)
+    } else bytes[next++] = code
   }
+  bytes[next++] = quote
+  at = next
 }
 
 const writeLong = (text: string): void => {
+  writeByte(quote)
   reserve(text.length)
   at += encoder.encodeInto(text, scratch.subarray(at)).written
+  writeByte(quote)
 }
 
 const encoder = new TextEncoder()
 const plain = /^[ !#-[\]-~]*$/
 const escaped = /["\\]|[^ -~]/g
 
-const escape = (char: string): string => short[char] ?? `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`
+const escapeOf = (char: string): string => short[char] ?? `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`
 
 const short: Readonly<Record<string, string>> = {
   "\"": "\\\"",
