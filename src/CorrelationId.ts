@@ -19,7 +19,7 @@ import * as SecureRandom from "./SecureRandom.js"
 export const isValid = (id: string): boolean => pattern.test(id)
 
 /** A fresh correlation id: `cid_` and 24 random characters of `[A-Za-z0-9]`. */
-export const generate: Effect.Effect<string> = Effect.map(SecureRandom.alphanumeric(24), (text) => `cid_${text}`)
+export const generate: Effect.Effect<string> = SecureRandom.alphanumeric(24, "cid_")
 
 /** The correlation id of the running fiber, if there is one. */
 export const current: Effect.Effect<Option.Option<string>> = Effect.suspend(() => FiberRef.get(currentRef))

@@ -22,21 +22,21 @@ export interface SecureRandomShape {
 }
 
 /**
- * `length` characters of `[A-Za-z0-9]`, each uniform: 5.95 bits a character, so 24 of them carry 142 bits.
+ * `prefix` and `length` characters of `[A-Za-z0-9]`, each uniform: 5.95 bits a character, so 24 of them carry 142 bits.
  */
-export const alphanumeric = (length: number): Effect.Effect<string> =>
+export const alphanumeric = (length: number, prefix = ""): Effect.Effect<string> =>
   Effect.withFiberRuntime((fiber) => {
     const random = Context.get(fiber.currentContext, SecureRandom)
     const loop = (text: string): Effect.Effect<string> =>
       Effect.flatMap(random.bytes(needed(length - text.length)), (bytes) => {
         const next = extended(text, bytes, length)
-        return next.length < length ? loop(next) : Effect.succeed(next)
+        return next.length < length ? loop(next) : Effect.succeed(prefix + next)
       })
     if (random !== ours) return loop("")
     // Ours gives its bytes at once: an id takes one step of the fiber in place of eight, and a delivery may have two.
     let text = ""
     while (text.length < length) text = extended(text, drawn(needed(length - text.length)), length)
-    return Effect.succeed(text)
+    return Effect.succeed(prefix + text)
   })
 
 /**

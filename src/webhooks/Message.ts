@@ -27,6 +27,7 @@ import {
 
 /** The body of a request. */
 export interface Encoded {
+  /** A view: its `buffer` may hold other messages, too. */
   readonly bytes: Uint8Array
   /** What the request says that they are: `content-type`. */
   readonly contentType: string
@@ -80,8 +81,7 @@ export const toMessage = (
     }
     const data = copyData(event, limit)
     if (Either.isLeft(data)) return Effect.fail(data.left)
-    return Effect.flatMap(event.id === undefined ? alphanumeric(24) : Effect.succeed(event.id), (text) => {
-      const id = event.id === undefined ? `msg_${text}` : text
+    return Effect.flatMap(event.id === undefined ? alphanumeric(24, "msg_") : Effect.succeed(event.id), (id) => {
       const encoded = new Map<Format, Encoded>()
       for (const format of formats) {
         if (encoded.has(format)) continue

@@ -2,6 +2,7 @@
  * The direct path: one event to every endpoint that wants it, from within the program, with retries in memory. What must survive a
  * crash goes through the outbox instead.
  */
+import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -118,13 +119,15 @@ export const make = (
           })
         const [only, ...others] = wanting
         // Where there is but one, a fiber of its own would only cost.
-        const deliveries = only !== undefined && others.length === 0
-          ? Effect.map(begin(only), (delivery) => [delivery])
-          : Effect.forEach(wanting, begin, { concurrency })
-        return restore(deliveries).pipe(
-          Effect.map((deliveries) => ({ messageId, eventType, correlationId, deliveries })),
-          Effect.tapErrorCause((cause) => Cause.isInterruptedOnly(cause) ? stopped : Effect.void)
-        )
+        const deliveries: Effect.Effect<WebhookSender.DeliveryReport | Array<WebhookSender.DeliveryReport>> =
+          only !== undefined && others.length === 0
+            ? begin(only)
+            : Effect.forEach(wanting, begin, { concurrency })
+        return Effect.matchCauseEffect(restore(deliveries), {
+          onFailure: (cause) =>
+            Effect.zipRight(Cause.isInterruptedOnly(cause) ? stopped : Effect.void, Effect.failCause(cause)),
+          onSuccess: (ended) => Effect.succeed({ messageId, eventType, correlationId, deliveries: Arr.ensure(ended) })
+        })
       })
     }
 

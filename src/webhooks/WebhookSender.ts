@@ -134,12 +134,11 @@ export const make = (hooks: Options = {}): Effect.Effect<WebhookSender["Type"], 
               onHead: (head) => {
                 if (head.status >= 200 && head.status < 300) delivered = head
               },
-              onAttempt: (result) =>
-                Effect.suspend(() => {
-                  const report = attempted(message, endpoint, result, clock.unsafeCurrentTimeMillis())
-                  Metrics.attempt(fiber, report.outcome, report.class ?? "none", report.duration)
-                  return shielded("onAttempt", report, within, hooks.onAttempt)
-                })
+              onAttempt: (result) => {
+                const report = attempted(message, endpoint, result, clock.unsafeCurrentTimeMillis())
+                Metrics.attempt(fiber, report.outcome, report.class ?? "none", report.duration)
+                return shielded("onAttempt", report, within, hooks.onAttempt)
+              }
             }
           )
           const ended = (exit: Exit.Exit<Answered, Client.ResilientHttpClientError | Unsendable>) => {

@@ -27,7 +27,16 @@ import * as Answers from "./answers.js"
 import { BoundedKeys } from "./BoundedKeys.js"
 import { currentAttempt } from "./currentAttempt.js"
 import * as Deadlines from "./deadlines.js"
-import { apartOf, type Call, currentKey, currentSingle, deadlineExceeded, exchange, numberOf } from "./exchange.js"
+import {
+  apart,
+  apartOf,
+  type Call,
+  currentKey,
+  currentSingle,
+  deadlineExceeded,
+  exchange,
+  numberOf
+} from "./exchange.js"
 import type { ExecuteHeadOptions, Head, Options } from "./model.js"
 import * as Retrying from "./retrying.js"
 import * as Slots from "./slots.js"
@@ -242,27 +251,22 @@ const telling = <E>(
   call: Call,
   before: number,
   onAttempt: NonNullable<ExecuteHeadOptions["onAttempt"]>
-): Slots.After<Answers.Answer, E | Errors.ResilientHttpClientError> => {
-  const tell = (exit: Exit.Exit<Answers.Answer, E | Errors.ResilientHttpClientError>): Effect.Effect<void> =>
-    Effect.withFiberRuntime((fiber) =>
-      apartOf(
-        fiber,
-        onAttempt({
-          attempt: call.earlier + call.attempts,
-          duration: FiberClock.monotonic(fiber) - call.startedAt,
-          exit
-        })
-      )
-    )
-  return (exit, restore, fiber) => {
-    if (call.attempts === before) return undefined
-    const isCut = Exit.isInterrupted(exit)
-    const told = !isCut ? exit : call.answer === undefined ? interruption : Exit.succeed(call.answer)
-    // An interruption that came after the answer, too, would keep what is restored from beginning.
-    return isCut || isInterrupted(fiber)
-      ? Effect.forkDaemon(Effect.interruptible(tell(told)))
-      : restore(tell(told))
+): Slots.After<Answers.Answer, E | Errors.ResilientHttpClientError> =>
+(exit, restore, fiber) => {
+  if (call.attempts === before) return undefined
+  const isCut = Exit.isInterrupted(exit)
+  const result = {
+    attempt: call.earlier + call.attempts,
+    duration: FiberClock.monotonic(fiber) - call.startedAt,
+    exit: !isCut ? exit : call.answer === undefined ? interruption : Exit.succeed(call.answer)
   }
+  // An interruption that came after the answer, too, would keep what is restored from beginning.
+  if (isCut || isInterrupted(fiber)) {
+    return Effect.forkDaemon(Effect.interruptible(apart(Effect.suspend(() => onAttempt(result)))))
+  }
+  const told = onAttempt(result)
+  // Mostly there is nothing to be run.
+  return told === Effect.void ? undefined : restore(apartOf(fiber, told))
 }
 
 const interruption = Exit.interrupt(FiberId.none)
