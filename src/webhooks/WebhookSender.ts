@@ -142,11 +142,9 @@ export const make = (hooks: Options = {}): Effect.Effect<WebhookSender["Type"], 
             }
           )
           const ended = (exit: Exit.Exit<Answered, Client.ResilientHttpClientError | Unsendable>) => {
-            const now = clock.unsafeCurrentTimeMillis()
-            const report = {
-              ...reportOf(message, endpoint, classify(exit, now), exit, attempts, signatures),
-              duration: FiberClock.monotonic(fiber) - startedAt
-            }
+            const outcome = classify(exit, clock.unsafeCurrentTimeMillis())
+            const duration = FiberClock.monotonic(fiber) - startedAt
+            const report = reportOf(message, endpoint, outcome, exit, attempts, duration, signatures)
             Metrics.changeInFlight(fiber, -1)
             const single = options.single !== undefined || Option.isSome(fiber.getFiberRef(currentSingle))
             const told = log(fiber, report, within, single)
@@ -222,8 +220,9 @@ const reportOf = (
   outcome: Outcome.Outcome,
   exit: Exit.Exit<Answered, Client.ResilientHttpClientError | Unsendable>,
   attempts: number,
+  duration: number,
   signatures: ReadonlyArray<string>
-): Omit<DeliveryReport, "duration"> => {
+): DeliveryReport => {
   const url = Client.safeUrl(endpoint.url)
   return {
     messageId: message.id,
@@ -237,6 +236,7 @@ const reportOf = (
     directive: outcome.directive,
     // Of what the egress policy blocked no request was made.
     attempts: outcome.class === "blocked" ? Math.max(0, attempts - 1) : attempts,
+    duration,
     correlationId: message.correlationId,
     error: outcome.outcome === "delivered" ? undefined : errorOf(exit, endpoint.id, url, attempts),
     excerpt: Exit.isSuccess(exit) && exit.value.body !== undefined
