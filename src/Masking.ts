@@ -3,8 +3,10 @@
  * such functions into old memory at once, where all that they reach lives until the next full collection: 7 of the 60 kB that a delivery allocated, whose keeping took
  * it a seventh of its CPU (75 and 63 µs). Here nothing is left in there when it runs; and in a region that is uninterruptible there is nothing to be done.
  */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
+import * as FiberRef from "effect/FiberRef"
 import { identity } from "effect/Function"
 import * as RuntimeFlags from "effect/RuntimeFlags"
 
@@ -13,11 +15,21 @@ export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect
 
 type Use<A, E, R> = (restore: Restore, fiber: Fiber.RuntimeFiber<unknown, unknown>) => Effect.Effect<A, E, R>
 
-/** Runs `use` uninterruptibly; what it puts into `restore` can be interrupted where its caller can. */
-export const uninterruptibleMask = <A, E, R>(use: Use<A, E, R>): Effect.Effect<A, E, R> =>
+/**
+ * Runs `use` uninterruptibly; what it puts into `restore` can be interrupted where its caller can, and where that can't, as `outer` says: a caller that is within
+ * a mask of its own hands over the `restore` of it, in place of taking its mask off for another to be put on (1 µs).
+ */
+export const uninterruptibleMask = <A, E, R>(
+  use: Use<A, E, R>,
+  outer: Restore = identity
+): Effect.Effect<A, E, R> =>
   Effect.withFiberRuntime<A, E, R>((fiber, { runtimeFlags }) =>
-    RuntimeFlags.interruptible(runtimeFlags) ? masked(new Held(use), fiber) : use(identity, fiber)
+    RuntimeFlags.interruptible(runtimeFlags) ? masked(new Held(use), fiber) : use(outer, fiber)
   )
+
+/** Whether a fiber has been interrupted, be it that it hasn't come to where it can be. */
+export const isInterrupted = (fiber: Fiber.RuntimeFiber<unknown, unknown>): boolean =>
+  !Cause.isEmpty(fiber.getFiberRef(FiberRef.interruptedCause))
 
 // --- internal
 

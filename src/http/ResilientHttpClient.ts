@@ -22,6 +22,7 @@ import { dual } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as DurationText from "../DurationText.js"
+import * as Own from "../Own.js"
 import * as SecureRandom from "../SecureRandom.js"
 import * as CircuitBreakers from "./CircuitBreakers.js"
 import * as HeaderName from "./HeaderName.js"
@@ -99,7 +100,7 @@ export const make = (
           )
       }
 
-      return Object.assign(client, { executeHead: calls.head, postJson })
+      return Own.register(Object.assign(client, { executeHead: calls.head, postJson }))
     }
   )
 

@@ -14,6 +14,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { defaults } from "../Defaults.js"
 import * as Client from "../http/ResilientHttpClient.js"
+import { isInterrupted } from "../Masking.js"
 import * as Spans from "../Spans.js"
 import type { Endpoint } from "./Endpoint.js"
 import * as Endpoints from "./Endpoints.js"
@@ -111,22 +112,27 @@ export const make = (
       const { correlationId, eventType, id: messageId } = message
       return Spans.around("WebhookDispatcher.dispatch", {
         attributes: { messageId, eventType, correlationId, endpoints: wanting.length }
-      }, (parent, _, restore) => {
-        const begin = (endpoint: Endpoint) =>
-          Effect.suspend(() => {
-            begun.add(endpoint)
-            return Sending.send(sender, message, endpoint, { parent })
-          })
+      }, (parent, fiber, restore) => {
+        const begin = (endpoint: Endpoint, options: WebhookSender.SendOptions) => {
+          begun.add(endpoint)
+          return Sending.send(sender, message, endpoint, options)
+        }
         const [only, ...others] = wanting
         // Where there is but one, a fiber of its own would only cost.
         const deliveries: Effect.Effect<WebhookSender.DeliveryReport | Array<WebhookSender.DeliveryReport>> =
           only !== undefined && others.length === 0
-            ? begin(only)
-            : Effect.forEach(wanting, begin, { concurrency })
-        return Effect.matchCauseEffect(restore(deliveries), {
+            ? begin(only, { parent, restore })
+            : restore(
+              Effect.forEach(wanting, (endpoint) => Effect.suspend(() => begin(endpoint, { parent })), { concurrency })
+            )
+        return Effect.matchCauseEffect(deliveries, {
           onFailure: (cause) =>
             Effect.zipRight(Cause.isInterruptedOnly(cause) ? stopped : Effect.void, Effect.failCause(cause)),
-          onSuccess: (ended) => Effect.succeed({ messageId, eventType, correlationId, deliveries: Arr.ensure(ended) })
+          onSuccess: (ended) => {
+            const report = Effect.succeed({ messageId, eventType, correlationId, deliveries: Arr.ensure(ended) })
+            // Nobody gets the report of an interrupted one: its span says so.
+            return isInterrupted(fiber) ? restore(report) : report
+          }
         })
       })
     }

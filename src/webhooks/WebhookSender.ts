@@ -19,11 +19,11 @@ import * as Client from "../http/ResilientHttpClient.js"
 import { logLine } from "../LogLine.js"
 import { uninterruptibleMask } from "../Masking.js"
 import * as Metrics from "../Metrics.js"
+import * as Own from "../Own.js"
 import * as Surroundings from "../Surroundings.js"
 import type { Endpoint } from "./Endpoint.js"
 import { addSignatures, attemptRequest } from "./internal/attemptRequest.js"
 import * as Excerpt from "./internal/excerpt.js"
-import * as OwnSenders from "./internal/ownSenders.js"
 import { requestSecrets } from "./internal/requestSecrets.js"
 import type { Message } from "./Message.js"
 import * as Outcome from "./Outcome.js"
@@ -85,12 +85,14 @@ export class WebhookSender extends Context.Tag("effect-webhooks/WebhookSender")<
 }>() {}
 
 /**
- * What may as well be set around `send`, by `withParentSpan`, `annotateLogs` and `withSingleAttempt`; handed over it costs a delivery next to nothing. A sender that a
+ * What may as well be set around `send`, by `withParentSpan`, `annotateLogs`, `withSingleAttempt` and the `restore` of a mask; handed over it costs a delivery next to nothing. A sender that a
  * host makes, or puts around ours, need not know of it: for such a one the library sets it around the call, too.
  */
 export interface SendOptions extends Surroundings.Surroundings {
   /** Makes the delivery a single attempt with this number, as within `ResilientHttpClient.withSingleAttempt`. */
   readonly single?: number | undefined
+  /** The caller can't be interrupted, and this makes an effect of it that can: it is put around whatever waits. */
+  readonly restore?: Surroundings.Within | undefined
 }
 
 /** What a host may want to know as it happens. Neither can fail; a fault in one is logged and changes nothing. */
@@ -104,7 +106,7 @@ export interface Options {
 /** Makes the sender over the resilient client. */
 export const make = (hooks: Options = {}): Effect.Effect<WebhookSender["Type"], never, Client.ResilientHttpClient> =>
   Effect.map(Client.ResilientHttpClient, (client) =>
-    OwnSenders.register({
+    Own.register({
       send: (message, endpoint, options = {}) =>
         // Uninterruptible around the call: a delivery is reported exactly once, as what it came to.
         uninterruptibleMask((restore, fiber) => {
@@ -128,6 +130,7 @@ export const make = (hooks: Options = {}): Effect.Effect<WebhookSender["Type"], 
               parent: options.parent,
               single: options.single,
               within,
+              restore,
               prompt: true,
               attemptTimeout: endpoint.timeout,
               concurrency: endpoint.maxConcurrency,
@@ -157,11 +160,12 @@ export const make = (hooks: Options = {}): Effect.Effect<WebhookSender["Type"], 
                 Effect.zipRight(result)
               )
           }
-          return Effect.matchCauseEffect(restore(call), {
+          // A client of the host's need not heed `restore`.
+          return Effect.matchCauseEffect(Own.isOwn(client) ? call : restore(call), {
             onFailure: (cause) => ended(delivered === undefined ? Exit.failCause(cause) : Exit.succeed(delivered)),
             onSuccess: (answer) => ended(Exit.succeed(answer))
           })
-        })
+        }, options.restore)
     }))
 
 /** The sender over the resilient client in context. */

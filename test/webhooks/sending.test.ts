@@ -5,8 +5,8 @@ import * as HashMap from "effect/HashMap"
 import * as Option from "effect/Option"
 import * as CorrelationId from "../../src/CorrelationId.js"
 import { currentSingle } from "../../src/http/internal/exchange.js"
+import * as Own from "../../src/Own.js"
 import type { Endpoint } from "../../src/webhooks/Endpoint.js"
-import * as OwnSenders from "../../src/webhooks/internal/ownSenders.js"
 import * as Sending from "../../src/webhooks/internal/sending.js"
 import type { Message } from "../../src/webhooks/Message.js"
 import type { DeliveryReport, SendOptions } from "../../src/webhooks/WebhookSender.js"
@@ -32,7 +32,7 @@ it.effect("a sender that isn't ours finds around it what ours is handed", () =>
     const options = { parent, single: 3, annotations: { deliveryId: "dlv_1" } }
     yield* Sending.send({ send: around(heard) }, message, {} as Endpoint, options)
     yield* Sending.send({ send: around(heard) }, message, {} as Endpoint, {})
-    yield* Sending.send(OwnSenders.register({ send: around(heard) }), message, {} as Endpoint, options)
+    yield* Sending.send(Own.register({ send: around(heard) }), message, {} as Endpoint, options)
     const nothing = { single: undefined, correlationId: undefined, span: undefined, deliveryId: undefined }
     expect(heard).toEqual([
       { single: 3, correlationId: "cid_1", span: "outer", deliveryId: "dlv_1", options: 3 },

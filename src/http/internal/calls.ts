@@ -4,20 +4,18 @@
 import type * as HttpClient from "@effect/platform/HttpClient"
 import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
-import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
-import * as FiberRef from "effect/FiberRef"
 import { identity } from "effect/Function"
 import * as Option from "effect/Option"
 import * as CorrelationId from "../../CorrelationId.js"
 import { defaults } from "../../Defaults.js"
 import * as DurationText from "../../DurationText.js"
 import * as FiberClock from "../../FiberClock.js"
+import { isInterrupted } from "../../Masking.js"
 import * as Metrics from "../../Metrics.js"
 import { type CircuitBreakers, CircuitOpen } from "../CircuitBreakers.js"
 import * as Errors from "../ResilientHttpClientError.js"
@@ -115,7 +113,8 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
           whole,
           prompt: settings.prompt === true,
           parent: settings.parent,
-          within
+          within,
+          restore: settings.restore ?? identity
         }
         return Retrying.run<
           Answers.Answer,
@@ -128,7 +127,8 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
           judgeFailure: (error) => Answers.judgeFailure(error, call.request),
           grant: (last) => grant(call, last),
           onRetry: (_, delay, last) => logRetry(call, delay, last),
-          within
+          within,
+          restore: call.restore
         })
       }
       if (given === undefined) return Effect.flatMap(CorrelationId.currentOrGenerate, start)
@@ -167,7 +167,7 @@ export const make = (inner: HttpClient.HttpClient, breakers: CircuitBreakers["Ty
       slots.withSlot(
         key,
         concurrency,
-        { until: call.deadlineAt, onTimeout: () => deadlineExceeded(call) },
+        { until: call.deadlineAt, onTimeout: () => deadlineExceeded(call), restore: call.restore },
         effect,
         after
       )
@@ -270,9 +270,6 @@ const telling = <E>(
 }
 
 const interruption = Exit.interrupt(FiberId.none)
-
-const isInterrupted = (fiber: Fiber.RuntimeFiber<unknown, unknown>): boolean =>
-  !Cause.isEmpty(fiber.getFiberRef(FiberRef.interruptedCause))
 
 /** `CircuitOpen` as this call sees it. */
 const refused = (error: CircuitOpen, call: Call): CircuitOpen =>

@@ -14,6 +14,7 @@ import type * as Tracer from "effect/Tracer"
 import * as CorrelationId from "../../CorrelationId.js"
 import { defaults } from "../../Defaults.js"
 import * as FiberClock from "../../FiberClock.js"
+import { isInterrupted } from "../../Masking.js"
 import * as Spans from "../../Spans.js"
 import type { Within } from "../../Surroundings.js"
 import * as Errors from "../ResilientHttpClientError.js"
@@ -80,6 +81,8 @@ export interface Call {
   /** Of the attempts' spans; `undefined`: the fiber's. */
   readonly parent: Tracer.AnySpan | undefined
   readonly within: Within
+  /** Makes interruptible what waits, where the caller isn't. */
+  readonly restore: Within
 }
 
 /** The number of the attempt that is made next, or that is under way and has made no request yet. */
@@ -113,7 +116,9 @@ export const exchange = <E, R>(
       parent: call.parent,
       attributes: { "http.request.resend_count": numberOf(call) - 1 }
     },
-    (span, fiber) => answered(settings, call, request, span, FiberClock.of(fiber))
+    (span, fiber) =>
+      // Nobody waits for it any more: an attempt is one for which a request was made.
+      isInterrupted(fiber) ? Effect.interrupt : answered(settings, call, request, span, FiberClock.of(fiber))
   )
 
 // --- internal

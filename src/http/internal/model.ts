@@ -40,6 +40,8 @@ export interface ExecuteHeadOptions {
    * log. To set it for the fiber and take it back took a fifth of a delivery's time.
    */
   readonly within?: Within | undefined
+  /** The caller can't be interrupted, and this makes an effect of it that can: it is put around whatever waits. */
+  readonly restore?: Within | undefined
   /** The request is made without waiting for anything: making it gets no time limit (which takes a fiber), and can't be interrupted. */
   readonly prompt?: boolean | undefined
   /** In place of the client's attempt timeout. */

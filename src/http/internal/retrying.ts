@@ -37,6 +37,8 @@ export interface Hooks<A, E, E2, R> {
   readonly onRetry: (n: number, delay: number, last: A | E) => Effect.Effect<void>
   /** Where the policy's step belongs. */
   readonly within: Within
+  /** Makes interruptible what comes after an attempt that is repeated. */
+  readonly restore: Within
 }
 
 /** Runs the loop. `deadlineAt` is in milliseconds of the monotonic clock. */
@@ -54,7 +56,7 @@ export const run = <A, E, E2, R>(
     giveUp: Effect.Effect<A, E>
   ): Effect.Effect<A, E | E2, R> =>
     failed.retryable
-      ? Effect.flatMap(hooks.within(step(policy, state, last)), (decision) =>
+      ? hooks.restore(Effect.flatMap(hooks.within(step(policy, state, last)), (decision) =>
         decision === undefined ? giveUp : Effect.flatMap(monotonicNow, (now) => {
           const floor = failed.retryAfter ?? 0
           const atOnce = failed.atOnce && !wasAtOnce
@@ -71,7 +73,7 @@ export const run = <A, E, E2, R>(
           return failed.refused
             ? after
             : Effect.zipRight(Effect.zipRight(hooks.grant(last), hooks.onRetry(n, delay, last)), after)
-        }))
+        })))
       : giveUp
 
   const loop = (n: number, state: unknown, wasAtOnce: boolean): Effect.Effect<A, E | E2, R> =>

@@ -12,10 +12,11 @@ import { BoundedKeys } from "./BoundedKeys.js"
 import * as Deadlines from "./deadlines.js"
 import { Places, type Ticket } from "./places.js"
 
-/** When a call may no longer wait (monotonic milliseconds), and how it then fails. */
+/** When a call may no longer wait (monotonic milliseconds), and how it then fails; `restore` makes the wait interruptible where the caller isn't. */
 export interface Patience<E> {
   readonly until: number
   readonly onTimeout: () => E
+  readonly restore: Within
 }
 
 /** What is done about an end; uninterruptible. `restore`: where the caller could be interrupted; `fiber`: that of the call. */
@@ -106,7 +107,7 @@ const within = <A, E, R, E2>(
       onFailure: (cause) => leave(Exit.failCause(cause)),
       onSuccess: (result) => leave(Exit.succeed(result))
     })
-  })
+  }, patience.restore)
 
 /** Until the ticket is granted. */
 const granted = <E>(ticket: Ticket, patience: Patience<E>): Effect.Effect<void, E> =>

@@ -1,12 +1,13 @@
 /** Sends by whatever `WebhookSender` there is: one that a host has made, or put around ours, need not know of the options. */
 import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
 import * as Option from "effect/Option"
 import { currentSingle } from "../../http/internal/exchange.js"
+import { isOwn } from "../../Own.js"
 import * as Surroundings from "../../Surroundings.js"
 import type { Endpoint } from "../Endpoint.js"
 import type { Message } from "../Message.js"
 import type { DeliveryReport, SendOptions, WebhookSender } from "../WebhookSender.js"
-import { isOwn } from "./ownSenders.js"
 
 /** Sends; what the options say is set for the fiber, too, where it isn't certain that they are heeded. */
 export const send = (
@@ -17,10 +18,10 @@ export const send = (
 ): Effect.Effect<DeliveryReport> => {
   if (isOwn(sender)) return sender.send(message, endpoint, options)
   const sent = Effect.suspend(() => sender.send(message, endpoint, options))
-  const { single } = options
-  return Surroundings.within(
+  const { restore = identity, single } = options
+  return restore(Surroundings.within(
     single === undefined ? sent : Effect.locally(sent, currentSingle, Option.some(single)),
     message.correlationId,
     options
-  )
+  ))
 }
