@@ -33,8 +33,8 @@ export interface RecordedSpan {
   readonly span: Tracer.Span
 }
 
-/** The spans of a program, and a layer that keeps them. */
-export const spans = () => {
+/** The spans of a program, and a layer that keeps them; `onBegin` is called with the name of each. */
+export const spans = (onBegin: (name: string) => void = () => {}) => {
   const recorded: Array<RecordedSpan> = []
   let ids = 0
   const tracer = Tracer.make({
@@ -70,6 +70,7 @@ export const spans = () => {
         addLinks: () => {}
       }
       recorded.push({ name, kind, attributes, events, span })
+      onBegin(name)
       return span
     }
   })
