@@ -5,6 +5,7 @@
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as FiberRef from "effect/FiberRef"
 import { identity } from "effect/Function"
@@ -26,6 +27,18 @@ export const uninterruptibleMask = <A, E, R>(
   Effect.withFiberRuntime<A, E, R>((fiber, { runtimeFlags }) =>
     RuntimeFlags.interruptible(runtimeFlags) ? masked(new Held(use), fiber) : use(outer, fiber)
   )
+
+/** `Effect.onExit` for a region that is uninterruptible already: its own makes two masks. */
+export const onExit = <A, E, R>(
+  effect: Effect.Effect<A, E, R>,
+  after: (exit: Exit.Exit<A, E>) => Effect.Effect<unknown>
+): Effect.Effect<A, E, R> => {
+  const told = (exit: Exit.Exit<A, E>) => Effect.zipRight(after(exit), exit)
+  return Effect.matchCauseEffect(effect, {
+    onFailure: (cause) => told(Exit.failCause(cause)),
+    onSuccess: (value) => told(Exit.succeed(value))
+  })
+}
 
 /** Whether a fiber has been interrupted, be it that it hasn't come to where it can be. */
 export const isInterrupted = (fiber: Fiber.RuntimeFiber<unknown, unknown>): boolean =>

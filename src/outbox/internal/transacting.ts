@@ -8,12 +8,13 @@ import * as Statement from "@effect/sql/Statement"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as FiberRef from "effect/FiberRef"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
+import { type Local, local, locallyAll } from "../../Locally.js"
+import * as Masking from "../../Masking.js"
 import * as Spans from "../../Spans.js"
 import { OutboxUnavailable } from "../OutboxError.js"
 import { isSqlError, toUnavailable } from "./driverErrors.js"
@@ -161,15 +162,11 @@ const patience = Duration.seconds(15)
 
 /** Reads on a connection of their own, which is watched. */
 const alone = <A, E, R>(sql: SqlClient.SqlClient, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | SqlError, R> =>
-  Effect.acquireUseRelease(
-    Scope.make(),
-    (scope) =>
-      Effect.flatMap(Watching.reserve(sql, scope, patience), (connection) =>
-        watch.start(connection, patience).pipe(
-          Effect.zipRight(Effect.provideService(effect, SqlClient.TransactionConnection, [connection, 0])),
-          Effect.ensuring(watch.stop(connection))
-        )),
-    (scope, exit) => Scope.close(scope, exit)
+  Masking.uninterruptibleMask((restore) =>
+    connected(
+      { reserve: (scope) => restore(Watching.reserve(sql, scope, patience)), done: watch.stop },
+      (conn) => Effect.zipRight(watch.start(conn, patience), locallyAll(restore(effect), [on(conn)]))
+    )
   )
 
 const watch = Watching.make()
@@ -186,16 +183,35 @@ type Owned = <A, E, R>(
 // Put off: SQLite's driver prepares a statement when it is asked for the effect, and some pragmas take effect when they are prepared.
 const run = (conn: Connection, text: string) => Effect.suspend(() => conn.executeUnprepared(text, [], undefined))
 
-/** What makes a transaction of ours. */
-interface Begun {
+/** How to come by a connection, and what is done when it isn't needed any more. */
+interface Connecting {
   readonly reserve: (scope: Scope.Scope) => Effect.Effect<Connection, SqlError>
-  readonly begin: (conn: Connection) => Effect.Effect<unknown, SqlError>
   readonly done: (conn: Connection) => Effect.Effect<void>
+}
+
+/** Uses a connection. Must run uninterruptibly. */
+const connected = <A, E, R>(
+  { done, reserve }: Connecting,
+  use: (conn: Connection) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E | SqlError, R> =>
+  Effect.flatMap(Scope.make(), (scope) =>
+    Masking.onExit(
+      Effect.flatMap(reserve(scope), (conn) => Masking.onExit(use(conn), () => done(conn))),
+      (exit) => Scope.close(scope, exit)
+    ))
+
+/** Says that statements go by a connection. */
+const on = (conn: Connection): Local =>
+  local(FiberRef.currentContext, Context.add(SqlClient.TransactionConnection, [conn, 0]))
+
+/** What makes a transaction of ours. */
+interface Begun extends Connecting {
+  readonly begin: (conn: Connection) => Effect.Effect<unknown, SqlError>
 }
 
 // By hand: `@effect/sql`'s own takes 225 steps of the fiber, this one 70, and most transactions are about one event.
 const inOwn = <A, E, R>(
-  { begin, done, reserve }: Begun,
+  { begin, ...connecting }: Begun,
   effect: Effect.Effect<A, E, R>,
   after: Effect.Effect<void> = Effect.void
 ): Effect.Effect<A, E | SqlError, R> =>
@@ -203,27 +219,22 @@ const inOwn = <A, E, R>(
     "sql.transaction",
     { kind: "client", attributes: {} },
     (span, _, restore) =>
-      Effect.flatMap(Scope.make(), (scope) => {
-        const committed = (conn: Connection, exit: Exit.Exit<A, E>): Effect.Effect<A, E | SqlError> =>
-          Exit.isSuccess(exit)
-            ? Effect.zipRight(Effect.tapError(run(conn, "COMMIT"), () => rollback(conn)), exit)
-            : Effect.zipRight(rollback(conn), exit)
-        const whole = Effect.flatMap(reserve(scope), (conn) =>
-          Effect.ensuring(
-            Effect.flatMap(begin(conn), () =>
-              Effect.flatMap(
-                Effect.exit(Effect.mapInputContext(restore(effect), (context: Context.Context<R>) =>
-                  Context.add(
-                    Context.add(context, SqlClient.TransactionConnection, [conn, 0]),
-                    Tracer.ParentSpan,
-                    span
-                  ))),
-                (exit) => committed(conn, exit)
-              )),
-            done(conn)
-          ))
-        return Effect.zipLeft(Effect.onExit(whole, (exit) => Scope.close(scope, exit)), after)
-      })
+      Effect.zipLeft(
+        connected(connecting, (conn) => {
+          const within = locallyAll(restore(effect), [
+            on(conn),
+            local(FiberRef.currentContext, Context.add(Tracer.ParentSpan, span))
+          ])
+          return Effect.zipRight(
+            begin(conn),
+            Effect.matchCauseEffect(within, {
+              onFailure: (cause) => Effect.zipRight(rollback(conn), Effect.failCause(cause)),
+              onSuccess: (value) => Effect.as(Effect.tapError(run(conn, "COMMIT"), () => rollback(conn)), value)
+            })
+          )
+        }),
+        after
+      )
   )
 
 // Where the connection is gone, so is the transaction.
