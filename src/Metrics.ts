@@ -20,9 +20,8 @@ export const attempts = Metric.fromMetricKey(attemptsKey)
 
 /** Counts one attempt that took `duration` milliseconds, for a fiber. */
 export const attempt = (fiber: AnyFiber, outcome: string, failureClass: string, duration: number): void => {
-  const labels = fiber.getFiberRef(FiberRef.currentMetricLabels)
-  attemptsOf(outcome, failureClass).unsafeUpdate(1, labels)
-  attemptDuration.unsafeUpdate(duration, labels)
+  countBy(fiber, 1, attemptsKey, ["outcome", "class"], outcome, failureClass)
+  attemptDuration.unsafeUpdate(duration, fiber.getFiberRef(FiberRef.currentMetricLabels))
 }
 
 /** How long one attempt took. */
@@ -73,32 +72,35 @@ export const backgroundQueue = Metric.gauge("webhook_background_queue_events", {
   description: "Events under way in the background"
 })
 
-/** Events handed to the outbox, by `result` (`stored`, `unrouted`, `duplicate`). */
-export const enqueues = Metric.counter("webhook_enqueued_events_total", {
+const enqueuesKey = MetricKey.counter("webhook_enqueued_events_total", {
   description: "Events handed to the outbox, by result",
   incremental: true
 })
 
-/** Counts events, and the deliveries that have become pending with them. */
+/** Events handed to the outbox, by `result` (`stored`, `unrouted`, `duplicate`). */
+export const enqueues = Metric.fromMetricKey(enqueuesKey)
+
+/** Counts events, and the deliveries that have become pending with them, for a fiber. */
 export const enqueued = (
+  fiber: AnyFiber,
   counts: Readonly<Record<"duplicate" | "stored" | "unrouted", number>>,
   pending: number
-): Effect.Effect<void> =>
-  Effect.zipRight(
-    Effect.forEach(Object.entries(counts), ([result, count]) =>
-      count === 0 ? Effect.void : Metric.update(Metric.tagged(enqueues, "result", result), count), { discard: true }),
-    deliveriesEntered("pending", pending)
-  )
+): void => {
+  for (const [result, count] of Object.entries(counts)) countBy(fiber, count, enqueuesKey, ["result"], result)
+  deliveriesEntered(fiber, "pending", pending)
+}
 
-/** Deliveries of the outbox that came into a state by this process, by `state`. */
-export const deliveries = Metric.counter("webhook_deliveries_total", {
+const deliveriesKey = MetricKey.counter("webhook_deliveries_total", {
   description: "Deliveries of the outbox that came into a state, by state",
   incremental: true
 })
 
-/** Counts some. */
-export const deliveriesEntered = (state: string, count: number): Effect.Effect<void> =>
-  count === 0 ? Effect.void : Metric.update(Metric.tagged(deliveries, "state", state), count)
+/** Deliveries of the outbox that came into a state by this process, by `state`. */
+export const deliveries = Metric.fromMetricKey(deliveriesKey)
+
+/** Counts some, for a fiber. */
+export const deliveriesEntered = (fiber: AnyFiber, state: string, count: number): void =>
+  countBy(fiber, count, deliveriesKey, ["state"], state)
 
 /** How long the oldest due delivery of the outbox has been due, as a worker last saw it; 0: none is. */
 export const oldestDueAge = Metric.gauge("webhook_outbox_oldest_due_age_milliseconds", {
@@ -124,6 +126,10 @@ export const claims = Metric.counter("webhook_claims_total", {
   incremental: true
 })
 
+/** Counts some, for a fiber. */
+export const claimed = (fiber: AnyFiber, count: number): void =>
+  claims.unsafeUpdate(count, fiber.getFiberRef(FiberRef.currentMetricLabels))
+
 /** Deliveries whose lease was lost before they were settled. */
 export const leaseLosses = Metric.counter("webhook_lease_losses_total", {
   description: "Deliveries whose lease was lost before they were settled: their result was not written",
@@ -137,31 +143,33 @@ export const settleLag = Metric.histogram(
   "Time from the end of an attempt to its result being committed"
 )
 
-/** Takes the times of a batch, in milliseconds: together, since an update by itself took 4 µs a delivery. */
-export const settled = (lags: ReadonlyArray<number>): Effect.Effect<void> =>
-  Effect.map(FiberRef.get(FiberRef.currentMetricLabels), (labels) => {
-    for (const lag of lags) settleLag.unsafeUpdate(lag, labels)
-  })
+/** Takes one, in milliseconds, for a fiber. */
+export const settled = (fiber: AnyFiber, lag: number): void =>
+  settleLag.unsafeUpdate(lag, fiber.getFiberRef(FiberRef.currentMetricLabels))
 
 // --- internal
 
 type AnyFiber = Fiber.RuntimeFiber<unknown, unknown>
 
-/** The counter of each outcome and class: its labels are part of its key, which `Metric.tagged` would make (and hash) anew at every update. */
-const attemptsBy = new Map<string, Metric.Metric.Counter<number>>()
+/** The counters by name and tags: these are part of a key, which `Metric.tagged` would make (and hash) anew at every update. */
+const counters = new Map<string, Metric.Metric.Counter<number>>()
 
-const attemptsOf = (outcome: string, failureClass: string): Metric.Metric.Counter<number> => {
-  const by = `${outcome} ${failureClass}`
-  const known = attemptsBy.get(by)
-  if (known !== undefined) return known
-  const made = Metric.fromMetricKey(
-    MetricKey.taggedWithLabels(attemptsKey, [
-      MetricLabel.make("outcome", outcome),
-      MetricLabel.make("class", failureClass)
-    ])
-  )
-  attemptsBy.set(by, made)
-  return made
+const countBy = (
+  fiber: AnyFiber,
+  count: number,
+  key: MetricKey.MetricKey.Counter<number>,
+  tags: ReadonlyArray<string>,
+  ...values: ReadonlyArray<string>
+): void => {
+  if (count === 0) return
+  const by = `${key.name} ${values.join(" ")}`
+  let counter = counters.get(by)
+  if (counter === undefined) {
+    const labels = tags.map((tag, index) => MetricLabel.make(tag, values[index]!))
+    counter = Metric.fromMetricKey(MetricKey.taggedWithLabels(key, labels))
+    counters.set(by, counter)
+  }
+  counter.unsafeUpdate(count, fiber.getFiberRef(FiberRef.currentMetricLabels))
 }
 
 const moveBreaker = (state: string, change: number): Effect.Effect<void> =>

@@ -231,7 +231,7 @@ const told = (
   items: ReadonlyArray<Inserting.Prepared>,
   results: Storing.Results
 ): Effect.Effect<ReadonlyArray<Enqueued>> =>
-  Effect.suspend(() => {
+  Effect.withFiberRuntime((fiber) => {
     const counts = { duplicate: 0, unrouted: 0, stored: 0, pending: 0 }
     const enqueued: Array<Enqueued> = []
     for (const [index, result] of results.entries()) {
@@ -242,7 +242,8 @@ const told = (
       if (!duplicate) counts.pending += deliveries
     }
     const { duplicate, pending, stored, unrouted } = counts
-    return Effect.as(Metrics.enqueued({ duplicate, stored, unrouted }, pending), enqueued)
+    Metrics.enqueued(fiber, { duplicate, stored, unrouted }, pending)
+    return Effect.succeed(enqueued)
   })
 
 const traced = <A, E>(events: number, effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>

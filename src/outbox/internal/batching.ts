@@ -2,11 +2,12 @@
  * Shared commits: what is handed in while one transaction is under way goes into the next one, together.
  */
 import * as Cause from "effect/Cause"
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import { forkFrom } from "../../Forking.js"
 import { turn } from "../../http/internal/turn.js"
 
 /** Hands in an item and waits for what became of it. Interrupting the wait doesn't take it back. */
@@ -31,18 +32,17 @@ export const make = <Item, Result, E>(
   divide: (error: E) => boolean,
   prompt = false
 ): Effect.Effect<Batching<Item, Result, E>, never, Scope.Scope> =>
-  Effect.map(Effect.scope, (scope) => {
+  Effect.suspend(() => {
     const queue: Array<Pending<Item, Result, E>> = []
-    let running = false
+    let running: Fiber.RuntimeFiber<void> | undefined
 
     const runAll = (batch: ReadonlyArray<Pending<Item, Result, E>>): Effect.Effect<void> =>
       Effect.matchCauseEffect(run(batch.map(({ item }) => item)), {
         onFailure: (cause) =>
           batch.length > 1 && Option.exists(Cause.failureOption(cause), divide)
             ? Effect.forEach(batch, (one) => runAll([one]), { discard: true })
-            : Effect.forEach(batch, ({ ended }) => told(ended(Exit.failCause(cause))), { discard: true }),
-        onSuccess: (results) =>
-          Effect.forEach(batch, ({ ended }, index) => told(ended(Exit.succeed(results[index]!))), { discard: true })
+            : tell(batch, () => Exit.failCause(cause)),
+        onSuccess: (results) => tell(batch, (index) => Exit.succeed(results[index]!))
       })
 
     // Turns of the event loop before each batch, for as long as each of them brings more: with 62 settled in a commit in place of 22 there were a third more deliveries
@@ -54,43 +54,65 @@ export const make = <Item, Result, E>(
       Effect.flatMap(gather(seen), () => {
         const batch = queue.splice(0, max)
         // After a commit those who have waited for it come again, by and by.
-        if (batch.length > 0) return Effect.zipRight(runAll(batch), Effect.suspend(() => flush(0)))
-        running = false
+        if (batch.length > 0) return Effect.flatMap(runAll(batch), () => flush(0))
+        running = undefined
         return Effect.void
       })
 
-    const add: Batching<Item, Result, E>["add"] = (item, ended) =>
-      Effect.suspend(() => {
-        queue.push({ item, ended })
-        if (running) return Effect.void
-        running = true
-        const begun = Effect.onError(flush(prompt ? queue.length : 0), () =>
-          Effect.sync(() => {
-            running = false
-          }))
-        return Effect.uninterruptible(Effect.asVoid(Effect.forkIn(begun, scope)))
+    const push = (fiber: Fiber.RuntimeFiber<unknown, unknown>, pending: Pending<Item, Result, E>): void => {
+      queue.push(pending)
+      if (running !== undefined) return
+      const begun = forkFrom(fiber, flush(prompt ? queue.length : 0))
+      running = begun
+      begun.addObserver(() => {
+        if (running === begun) running = undefined
       })
+    }
 
     const submit: Submit<Item, Result, E> = (item) =>
-      Effect.uninterruptibleMask((restore) =>
-        Effect.flatMap(Deferred.make<Result, E>(), (done) =>
-          Effect.zipRight(add(item, (exit) => Deferred.done(done, exit)), restore(Deferred.await(done))))
+      Effect.withFiberRuntime((fiber) =>
+        Effect.async((resume) =>
+          push(fiber, {
+            item,
+            ended: (exit) => {
+              resume(exit)
+              return Effect.void
+            }
+          })
+        )
       )
 
-    return {
-      add,
-      submit,
-      waiting: () =>
-        queue.length
-    }
+    const add: Batching<Item, Result, E>["add"] = (item, ended) =>
+      Effect.withFiberRuntime((fiber) => {
+        push(fiber, { item, ended })
+        return Effect.void
+      })
+
+    const finish: Effect.Effect<void> = Effect.suspend(() =>
+      running === undefined ? Effect.void : Effect.zipRight(Fiber.await(running), finish)
+    )
+    return Effect.as(Effect.addFinalizer(() => finish), { add, submit, waiting: () => queue.length })
   })
 
 // --- internal
 
+const tell = <Item, Result, E>(
+  batch: ReadonlyArray<Pending<Item, Result, E>>,
+  exitOf: (index: number) => Exit.Exit<Result, E>
+): Effect.Effect<void> => {
+  const [first, ...others] = batch
+  return others.length === 0
+    ? told(first!, exitOf(0))
+    : Effect.forEach(batch, (one, index) => told(one, exitOf(index)), { discard: true })
+}
+
 /** A fault of one that is told (in a host's logger, say) must not keep the others from being told, and run. */
-const told = (ended: Effect.Effect<unknown>): Effect.Effect<void> =>
+const told = <Item, Result, E>(
+  { ended }: Pending<Item, Result, E>,
+  exit: Exit.Exit<Result, E>
+): Effect.Effect<void> =>
   Effect.catchAllCause(
-    Effect.asVoid(ended),
+    Effect.asVoid(Effect.suspend(() => ended(exit))),
     (cause) => Effect.catchAllCause(Effect.logError("webhook_batch_fault", cause), () => Effect.void)
   )
 

@@ -109,19 +109,32 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
       })
 
     /** Writes a batch down, for as long as it takes: what was delivered must not be sent again for want of a note. */
-    const write = (batch: ReadonlyArray<Pending>): Effect.Effect<ReadonlyArray<void>, OutboxUnavailable> =>
-      Settling.settle(store, batch, settings.schedule, settings.health).pipe(
-        Effect.tapError((error) =>
+    const write = (batch: ReadonlyArray<Pending>): Effect.Effect<ReadonlyArray<void>, OutboxUnavailable> => {
+      const settled = Effect.tapError(
+        Settling.settle(store, batch, settings.schedule, settings.health),
+        (error) =>
           Effect.annotateLogs(Effect.logWarning("webhook_settle_failed"), {
             deliveries: batch.length,
             error: error.message
           })
-        ),
-        Effect.retry({ while: (error) => !abandoned && passes(error), schedule: retrying }),
-        Effect.flatMap((settled) => Effect.zipRight(lost(settled.lost), announce(settled, batch))),
-        Effect.zipRight(drop(batch)),
-        Effect.as(batch.map(() => undefined))
       )
+      const isWorth = (error: OutboxUnavailable) => !abandoned && passes(error)
+      // The schedule is for who needs it: its driver takes 30 steps of the fiber.
+      const again = Effect.catchAll(settled, (error) =>
+        isWorth(error)
+          ? Effect.zipRight(
+            Effect.sleep(firstRetry),
+            Effect.retry(settled, { while: isWorth, schedule: retrying })
+          )
+          : Effect.fail(error))
+      return Effect.flatMap(again, (settled) =>
+        Effect.zipRight(
+          settled.lost.length === 0
+            ? announce(settled, batch)
+            : Effect.zipRight(lost(settled.lost), announce(settled, batch)),
+          Effect.as(drop(batch), batch.map(() => undefined))
+        ))
+    }
 
     const drop = (batch: ReadonlyArray<Pick<Settling.Ended, "claimed">>): Effect.Effect<void> =>
       Effect.suspend(() => {
@@ -141,32 +154,33 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
         ), { discard: true })
 
     const announce = ({ at, events, settled }: Settling.Settled, batch: ReadonlyArray<Pending>): Effect.Effect<void> =>
-      Effect.gen(function*() {
-        const now = yield* monotonicNow
-        yield* Metrics.settled(batch.map(({ endedAt }) => now - endedAt))
-        const counts = new Map<string, number>()
-        for (const { ended: { claimed }, settlement: { reason, state } } of settled) {
-          counts.set(state, (counts.get(state) ?? 0) + 1)
-          if (state === "discarded") {
-            yield* Effect.annotateLogs(Effect.logError("webhook_discarded"), { ...idsOf(claimed), reason })
-          }
-          if (state !== "exhausted") continue
-          yield* health.publish({
-            type: "delivery.exhausted",
-            ...idsOf(claimed),
-            at,
-            ...(reason === undefined ? {} : { reason })
-          })
+      Effect.withFiberRuntime((fiber) => {
+        const now = FiberClock.monotonic(fiber)
+        for (const { endedAt } of batch) Metrics.settled(fiber, now - endedAt)
+        for (const { settlement: { state } } of settled) {
+          if (state !== "pending") Metrics.deliveriesEntered(fiber, state, 1)
         }
-        for (const [state, count] of counts) {
-          if (state !== "pending") yield* Metrics.deliveriesEntered(state, count)
-        }
-        for (const event of events) yield* health.publish({ ...event, at })
+        const told = settled.flatMap(({ ended: { claimed }, settlement: { reason, state } }) =>
+          state === "discarded"
+            ? [Effect.annotateLogs(Effect.logError("webhook_discarded"), { ...idsOf(claimed), reason })]
+            : state === "exhausted"
+            ? [health.publish({
+              type: "delivery.exhausted",
+              ...idsOf(claimed),
+              at,
+              ...(reason === undefined ? {} : { reason })
+            })]
+            : []
+        )
+        const published = events.map((event) => health.publish({ ...event, at }))
         // Its next time may come before the loop meant to look again; of an ordered endpoint, the next in line is due.
         const mayBeDue = settled.some(({ ended, settlement }) =>
           settlement.state === "pending" || ended.claimed.orderKey !== undefined
         )
-        if (mayBeDue || events.length > 0) yield* store.signal
+        const signalled = mayBeDue || events.length > 0 ? [store.signal] : []
+        const all = [...told, ...published, ...signalled]
+        // Mostly all was delivered, and there is nothing more to be said.
+        return all.length === 0 ? Effect.void : Effect.all(all, { discard: true })
       })
 
     const settling = yield* Scope.extend(Batching.make(write, settings.claim, (error) => !passes(error)), scope)
@@ -206,7 +220,10 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
         if (claimed.length === 0 || abandoned) return
         const now = yield* monotonicNow
         for (const one of claimed) add(one, now)
-        yield* Metric.incrementBy(Metrics.claims, claimed.length)
+        yield* Effect.withFiberRuntime<void>((fiber) => {
+          Metrics.claimed(fiber, claimed.length)
+          return Effect.void
+        })
         yield* holds.open
         for (const one of claimed) {
           const fiber = yield* Effect.forkDaemon(run(one))
@@ -251,7 +268,10 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
         count === 0
           ? Effect.void
           // All that there are, a thousand at a time.
-          : Effect.zipRight(Metrics.deliveriesEntered("discarded", count), Effect.zipRight(turn, discardFor(ids))))
+          : Effect.withFiberRuntime((fiber) => {
+            Metrics.deliveriesEntered(fiber, "discarded", count)
+            return Effect.zipRight(turn, discardFor(ids))
+          }))
 
     const stop = Effect.gen(function*() {
       stopping = true
@@ -310,7 +330,8 @@ const idsOf = (claimed: Claimed) => ({
 const passes = ({ reason }: OutboxUnavailable): boolean => reason !== "constraint" && reason !== "other"
 
 /** From 50 ms, doubling to 2 s, for as long as it is worth it. */
-const retrying = Schedule.union(Schedule.exponential("50 millis"), Schedule.spaced("2 seconds"))
+const firstRetry = Duration.millis(50)
+const retrying = Schedule.union(Schedule.exponential("100 millis"), Schedule.spaced("2 seconds"))
 
 /** Time in which what was stopped is handed back, beyond the grace time. */
 const handBackTime = Duration.seconds(3)

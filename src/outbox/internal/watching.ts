@@ -15,8 +15,8 @@ import type * as FiberId from "effect/FiberId"
 import * as FiberRef from "effect/FiberRef"
 import * as FiberRefs from "effect/FiberRefs"
 import * as Option from "effect/Option"
-import * as Runtime from "effect/Runtime"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
+import { forkFrom } from "../../Forking.js"
 import * as Deadlines from "../../http/internal/deadlines.js"
 import * as Preparing from "./preparing.js"
 
@@ -48,13 +48,8 @@ export const reserve = (
   limit: Duration.DurationInput
 ): Effect.Effect<Connection, SqlError> =>
   Effect.withFiberRuntime((fiber) => {
-    const runtime = Runtime.make({
-      context: Context.add(fiber.currentContext, Scope.Scope, scope),
-      fiberRefs: fiber.getFiberRefs(),
-      runtimeFlags: Runtime.defaultRuntimeFlags
-    })
     // All that it has is handed over as it starts: to set it for the time of an effect took four times as many steps as all else.
-    const reserving = Runtime.runFork(runtime, sql.reserve, { updateRefs: apart })
+    const reserving = forkFrom(fiber, sql.reserve, { scope, refs: apart })
     return Effect.async<Connection, SqlError>((resume) => {
       const deadline = Deadlines.set(live, Duration.toMillis(limit), () => {
         resume(Effect.fail(new SqlError({ cause: { code: "ETIMEDOUT" }, message: "no connection in time" })))
