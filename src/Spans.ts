@@ -1,5 +1,5 @@
 /**
- * A span around an effect that is handed the span, and not put under it: `Effect.withSpan` sets the parent for the fiber and takes it back, which takes four times
+ * A span around an effect that is handed the span, and put under it only where somebody looks for it there: `Effect.withSpan` sets the parent for the fiber and takes it back, which takes four times
  * as long as all else about a span (16.8 and 3.2 µs).
  */
 import * as Chunk from "effect/Chunk"
@@ -11,8 +11,8 @@ import * as FiberRef from "effect/FiberRef"
 import * as Option from "effect/Option"
 import * as Tracer from "effect/Tracer"
 import * as FiberClock from "./FiberClock.js"
-import { uninterruptibleMask } from "./Masking.js"
-import type { Within } from "./Surroundings.js"
+import { type Local, local } from "./Locally.js"
+import { type Restore, uninterruptibleMask } from "./Masking.js"
 
 /** What a span begins with. */
 export interface Options {
@@ -29,7 +29,7 @@ export interface Options {
 export const around = <A, E, R>(
   name: string,
   options: Options,
-  use: (span: Tracer.Span, fiber: Fiber.RuntimeFiber<unknown, unknown>, restore: Within) => Effect.Effect<A, E, R>
+  use: (span: Tracer.Span, fiber: Fiber.RuntimeFiber<unknown, unknown>, restore: Restore) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> =>
   uninterruptibleMask((restore, fiber) => {
     if (!fiber.getFiberRef(FiberRef.currentTracerEnabled)) {
@@ -51,6 +51,10 @@ export const around = <A, E, R>(
       }
     })
   })
+
+/** Puts an effect under a span, by `locallyAll`. */
+export const under = (span: Tracer.AnySpan): Local =>
+  local(FiberRef.currentContext, Context.add(Tracer.ParentSpan, span))
 
 // --- internal
 

@@ -8,7 +8,9 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import { locallyAll } from "../Locally.js"
 import * as Metrics from "../Metrics.js"
+import * as Spans from "../Spans.js"
 import { Endpoints } from "../webhooks/Endpoints.js"
 import * as Message from "../webhooks/Message.js"
 import { InvalidEvent, type UnserializableEvent, type WebhookEvent } from "../webhooks/WebhookEvent.js"
@@ -246,8 +248,13 @@ const told = (
     return Effect.succeed(enqueued)
   })
 
+/** Statements of the host's transaction, and what is stored, belong to the span. */
 const traced = <A, E>(events: number, effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
-  Effect.withSpan(effect, "Outbox.enqueue", { captureStackTrace: false, attributes: { events } })
+  Spans.around(
+    "Outbox.enqueue",
+    { attributes: { events } },
+    (span, _, restore) => locallyAll(restore(effect), [Spans.under(span)])
+  )
 
 /** W3C Trace Context. */
 const traceParentOf = (span: { readonly traceId: string; readonly spanId: string; readonly sampled: boolean }) =>

@@ -9,6 +9,7 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { monotonicNow } from "../../http/internal/monotonic.js"
+import * as Masking from "../../Masking.js"
 import { OutboxUnavailable } from "../OutboxError.js"
 import * as Enqueueing from "./enqueueing.js"
 import type * as Inserting from "./inserting.js"
@@ -82,17 +83,19 @@ export const make = (store: Store, scope: Scope.Scope): Storing => {
     ) => Effect.Effect<A, OutboxUnavailable>
   ) => {
     // Once on its way it can't be called back.
-    const once = Effect.uninterruptible(Effect.gen(function*() {
-      const from = yield* monotonicNow
-      const stored = yield* store.query(Enqueueing.runAtOnce(store, items, reservation, strict))
-      const { claimed, fresh, isWaiting } = stored
-      const isStale = claimed.length > 0 && (yield* monotonicNow) - from > stale
-      if (reservation !== undefined && isStale) {
-        yield* Effect.ignore(store.query(Enqueueing.unclaim(store, fresh, reservation.fence)))
-      } else if (reservation !== undefined) yield* reservation.begin(claimed)
-      if (isWaiting || isStale) yield* store.signal
-      return stored
-    }))
+    const once = Masking.uninterruptibleMask(() =>
+      Effect.gen(function*() {
+        const from = yield* monotonicNow
+        const stored = yield* store.query(Enqueueing.runAtOnce(store, items, reservation, strict))
+        const { claimed, fresh, isWaiting } = stored
+        const isStale = claimed.length > 0 && (yield* monotonicNow) - from > stale
+        if (reservation !== undefined && isStale) {
+          yield* Effect.ignore(store.query(Enqueueing.unclaim(store, fresh, reservation.fence)))
+        } else if (reservation !== undefined) yield* reservation.begin(claimed)
+        if (isWaiting || isStale) yield* store.signal
+        return stored
+      })
+    )
     return Effect.matchEffect(once, {
       onFailure: (error) =>
         error.reason === "busy" || (strict && error.reason === "constraint")
@@ -181,13 +184,13 @@ const reserving = <A, E>(
   items: Items,
   use: (reservation: Reserving.Reservation | undefined) => Effect.Effect<A, E>
 ): Effect.Effect<A, E> =>
-  Effect.uninterruptibleMask((restore) =>
+  Masking.uninterruptibleMask((restore) =>
     Effect.flatMap(
       Reserving.reserve(store, pairsOf(items)),
       (reservation) =>
         reservation === undefined
           ? restore(use(undefined))
-          : Effect.ensuring(restore(use(reservation)), reservation.end)
+          : Masking.onExit(restore(use(reservation)), () => reservation.end)
     )
   )
 

@@ -12,7 +12,6 @@ import * as FiberRef from "effect/FiberRef"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
-import * as Tracer from "effect/Tracer"
 import { type Local, local, locallyAll } from "../../Locally.js"
 import * as Masking from "../../Masking.js"
 import * as Spans from "../../Spans.js"
@@ -221,10 +220,7 @@ const inOwn = <A, E, R>(
     (span, _, restore) =>
       Effect.zipLeft(
         connected(connecting, (conn) => {
-          const within = locallyAll(restore(effect), [
-            on(conn),
-            local(FiberRef.currentContext, Context.add(Tracer.ParentSpan, span))
-          ])
+          const within = locallyAll(restore(effect), [on(conn), Spans.under(span)])
           return Effect.zipRight(
             begin(conn),
             Effect.matchCauseEffect(within, {

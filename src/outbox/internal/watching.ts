@@ -17,7 +17,6 @@ import * as FiberRefs from "effect/FiberRefs"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { forkFrom } from "../../Forking.js"
-import * as Deadlines from "../../http/internal/deadlines.js"
 import * as Preparing from "./preparing.js"
 
 /** Gives what is done with a connection its time; `stop` when it is done. */
@@ -28,13 +27,13 @@ export interface Watch {
 
 /** A watch over any number of connections. What runs when time is up fails as if the connection had broken. */
 export const make = (): Watch => {
-  const watching = new WeakMap<Connection, Deadlines.Deadline>()
+  const watching = new WeakMap<Connection, Timer>()
   return {
     start: (connection, limit) =>
       Effect.sync(() => {
-        watching.set(connection, Deadlines.set(live, Duration.toMillis(limit), () => destroy(connection)))
+        watching.set(connection, after(limit, () => destroy(connection)))
       }),
-    stop: (connection) => Effect.sync(() => watching.get(connection)?.cancel())
+    stop: (connection) => Effect.sync(() => clearTimeout(watching.get(connection)))
   }
 }
 
@@ -51,14 +50,14 @@ export const reserve = (
     // All that it has is handed over as it starts: to set it for the time of an effect took four times as many steps as all else.
     const reserving = forkFrom(fiber, sql.reserve, { scope, refs: apart })
     return Effect.async<Connection, SqlError>((resume) => {
-      const deadline = Deadlines.set(live, Duration.toMillis(limit), () => {
+      const timer = after(limit, () => {
         resume(Effect.fail(new SqlError({ cause: { code: "ETIMEDOUT" }, message: "no connection in time" })))
       })
       reserving.addObserver((exit) => {
-        deadline.cancel()
+        clearTimeout(timer)
         resume(Exit.map(exit, Preparing.own))
       })
-      return Effect.sync(() => deadline.cancel())
+      return Effect.sync(() => clearTimeout(timer))
     })
   })
 
@@ -66,6 +65,10 @@ export const reserve = (
 
 /** A socket's silence is real, whatever clock a test has set. */
 const live = Clock.make()
+
+type Timer = ReturnType<typeof setTimeout>
+
+const after = (time: Duration.DurationInput, onTime: () => void): Timer => setTimeout(onTime, Duration.toMillis(time))
 
 /** By that clock; and its failure is told by who waits for it: that of a fiber would be logged at level DEBUG, in the words of the driver. */
 const apart = (refs: FiberRefs.FiberRefs, fiberId: FiberId.Runtime): FiberRefs.FiberRefs => {
