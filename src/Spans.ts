@@ -1,6 +1,6 @@
 /**
- * A span around an effect that is handed the span, and put under it only where somebody looks for it there: `Effect.withSpan` sets the parent for the fiber and takes it back, which takes four times
- * as long as all else about a span (16.8 and 3.2 µs).
+ * A span around an effect that is handed the span, and put under it only where somebody looks for it there: `Effect.withSpan` sets the parent for the fiber and
+ * takes it back, which takes four times as long as all else about a span (16.8 and 3.2 µs).
  */
 import * as Chunk from "effect/Chunk"
 import * as Context from "effect/Context"

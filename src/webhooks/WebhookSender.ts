@@ -85,8 +85,8 @@ export class WebhookSender extends Context.Tag("effect-webhooks/WebhookSender")<
 }>() {}
 
 /**
- * What may as well be set around `send`, by `withParentSpan`, `annotateLogs`, `withSingleAttempt` and the `restore` of a mask; handed over it costs a delivery next to nothing. A sender that a
- * host makes, or puts around ours, need not know of it: for such a one the library sets it around the call, too.
+ * What may as well be set around `send`, by `withParentSpan`, `annotateLogs`, `withSingleAttempt` and the `restore` of a mask; handed over it costs a delivery next
+ * to nothing. A sender that a host makes, or puts around ours, need not know of it: for such a one the library sets it around the call, too.
  */
 export interface SendOptions extends Surroundings.Surroundings {
   /** Makes the delivery a single attempt with this number, as within `ResilientHttpClient.withSingleAttempt`. */

@@ -68,7 +68,9 @@ const live = Clock.make()
 
 type Timer = ReturnType<typeof setTimeout>
 
-const after = (time: Duration.DurationInput, onTime: () => void): Timer => setTimeout(onTime, Duration.toMillis(time))
+const after = (time: Duration.DurationInput, onTime: () => void): Timer =>
+  // @effect-diagnostics-next-line globalTimers:off -- real time, as said; a sleep takes a fiber, which lives until the next full collection
+  setTimeout(onTime, Duration.toMillis(time))
 
 /** By that clock; and its failure is told by who waits for it: that of a fiber would be logged at level DEBUG, in the words of the driver. */
 const apart = (refs: FiberRefs.FiberRefs, fiberId: FiberId.Runtime): FiberRefs.FiberRefs => {
