@@ -13,7 +13,7 @@ import { uninterruptibleMask } from "../../src/Masking.js"
 
 type Mask = typeof uninterruptibleMask
 
-const size = 1_000_000
+const size = 200_000
 
 const collect = (): void => {
   for (let n = 0; n < 3; n++) Reflect.apply(Reflect.get(globalThis, "gc") as () => void, undefined, [{ type: "minor" }])
@@ -26,6 +26,10 @@ const kept = async (run: (bytes: ArrayBuffer) => Effect.Effect<unknown, unknown>
   collect()
   return Math.round((process.memoryUsage().arrayBuffers - before) / size)
 }
+
+/** The median of three: while the engine itself collects, what is under way may get into old memory whoever holds it, and what was there may go. */
+const median = async (run: (bytes: ArrayBuffer) => Effect.Effect<unknown, unknown>): Promise<number> =>
+  [await kept(run), await kept(run), await kept(run)].sort((a, b) => a - b)[1]!
 
 const under = (mask: Mask) => (bytes: ArrayBuffer) => mask((restore) => restore(Effect.sync(() => bytes.byteLength)))
 
@@ -61,9 +65,8 @@ const request = (bytes: ArrayBuffer) =>
       }
     ))
 
-process.send!({
-  ours: await kept(under(uninterruptibleMask)),
-  effects: await kept(under(effects)),
-  requests: await kept(request)
-})
+const ours = await median(under(uninterruptibleMask))
+const requests = await median(request)
+// Last: a full collection would make less of what comes after it.
+process.send!({ ours, requests, effects: await kept(under(effects)) })
 process.disconnect()
