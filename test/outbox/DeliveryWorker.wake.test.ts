@@ -10,7 +10,7 @@ import * as Deliveries from "../../src/outbox/Deliveries.js"
 import * as EndpointHealth from "../../src/outbox/EndpointHealth.js"
 import * as Outbox from "../../src/outbox/Outbox.js"
 import { postgres } from "../support/backends.js"
-import { enqueue, event } from "../support/outboxing.js"
+import { enqueue, event, outbox } from "../support/outboxing.js"
 import { quiet } from "../support/recording.js"
 import { calls, eventually, fleet, pass, play, receiver, row, working } from "../support/working.js"
 
@@ -69,6 +69,27 @@ woken("%s wakes it after the commit", ([name, table, effect]) =>
       expect(yield* calls()).toHaveLength(2)
     }).pipe(Effect.provide(context!))
   }).pipe(Effect.scoped, Effect.provide(receiver({ a: [500] })), quiet))
+
+it.effect.each([["of its own program", false], ["of another", true]] as const)(
+  "a batch %s that it keeps no slots for wakes it",
+  ([, isAnother]) =>
+    Effect.gen(function*() {
+      const database = yield* postgres.database
+      const endpoints = { a: { rateLimit: 1 } }
+      const [context] = yield* fleet(1, database, { endpoints, worker: { listen: isAnother } })
+      // It has looked, and waits.
+      yield* Effect.provide(enqueue(), context!)
+      yield* sent(1)
+      yield* eventually(Effect.map(Effect.provide(row(1), context!), ({ state }) => state === "delivered"))
+      yield* pass("1 minute")
+      yield* Effect.flatMap(
+        Outbox.Outbox,
+        ({ enqueueAll }) => Effect.flatMap(event(), (event) => enqueueAll([event]))
+      ).pipe(isAnother ? Effect.provide(outbox({ layer: database.client }, endpoints)) : Effect.provide(context!))
+      yield* sent(2)
+      expect(yield* calls()).toHaveLength(2)
+    }).pipe(Effect.scoped, Effect.provide(receiver({})), quiet)
+)
 
 it.effect("what another's transaction held while the rest was claimed is looked for again", () =>
   Effect.gen(function*() {

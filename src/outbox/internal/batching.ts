@@ -62,7 +62,7 @@ export const make = <Item, Result, E>(
     const push = (fiber: Fiber.RuntimeFiber<unknown, unknown>, pending: Pending<Item, Result, E>): void => {
       queue.push(pending)
       if (running !== undefined) return
-      const begun = forkFrom(fiber, flush(prompt ? queue.length : 0))
+      const begun = forkFrom(fiber, fiber.currentContext, flush(prompt ? queue.length : 0))
       running = begun
       begun.addObserver(() => {
         if (running === begun) running = undefined

@@ -84,6 +84,15 @@ export const runAtOnce = (
       ? sql`1 / (SELECT CASE count(*) WHEN CAST(${items.length} AS BIGINT) THEN 1 ELSE 0 END FROM m)`
       : sql.literal("1")
     const plan = Inserting.plan(items, reservation)
+    if (strict && plan.reserved.size === 0) {
+      // All or none, and nobody begins with any: there is nothing that the server would have to tell of each.
+      const told = plan.rows.length > 0 ? sql`CAST(pg_notify(${channel}, ${own}) AS TEXT)` : sql.literal("NULL")
+      yield* executePrepared`
+        WITH m AS (${Inserting.messages(store, Inserting.inOrder(items), true)} RETURNING id),
+          d AS (${Inserting.deliveries(store, plan, yield* now)})
+        SELECT ${isComplete} AS complete, ${told} AS told`
+      return { fresh: items, known: [], claimed: [], isWaiting: plan.rows.length > 0 }
+    }
     const rows = yield* executePrepared<Inserting.Inserted & { readonly message: string }>`
       WITH m AS (${Inserting.messages(store, Inserting.inOrder(items), strict)} RETURNING id),
         d AS (${Inserting.deliveries(store, plan, yield* now, "m")})

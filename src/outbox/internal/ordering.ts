@@ -21,9 +21,7 @@ export const lock = ({ dialect, prefix, execute }: Store, pairs: ReadonlyArray<P
     // One after the other, sorted: whoever locks several does so in the same order.
     : Effect.asVoid(execute`SELECT pg_advisory_xact_lock(hash) FROM (
         SELECT DISTINCT hashtextextended(name, 0) AS hash
-        FROM jsonb_array_elements_text(${
-      JSON.stringify(pairs.map((pair) => nameOf(prefix, pair)))
-    }::text::jsonb) AS name
+        FROM json_array_elements_text(${JSON.stringify(pairs.map((pair) => nameOf(prefix, pair)))}::text::json) AS name
         ORDER BY hash OFFSET 0
       ) AS locks`)
 
@@ -34,7 +32,7 @@ export const tryLock = (
 ): Effect.Effect<ReadonlyArray<Pair>, SqlError> =>
   dialect === "sqlite" || pairs.length === 0 ? Effect.succeed(pairs) : Effect.map(
     execute<{ readonly name: string }>`
-      SELECT name FROM jsonb_array_elements_text(${namesOf(prefix, pairs)}::text::jsonb) AS name
+      SELECT name FROM json_array_elements_text(${namesOf(prefix, pairs)}::text::json) AS name
       WHERE pg_try_advisory_xact_lock(hashtextextended(name, 0))`,
     (rows) => {
       const locked = new Set(rows.map(({ name }) => name))

@@ -11,12 +11,11 @@ import * as DefaultServices from "effect/DefaultServices"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as FiberId from "effect/FiberId"
 import * as FiberRef from "effect/FiberRef"
 import * as FiberRefs from "effect/FiberRefs"
 import * as Option from "effect/Option"
-import type * as Scope from "effect/Scope"
-import { forkFrom } from "../../Forking.js"
+import * as Scope from "effect/Scope"
+import { type Change, forkFrom } from "../../Forking.js"
 import * as Preparing from "./preparing.js"
 
 /** Gives what is done with a connection its time; `stop` when it is done. */
@@ -48,7 +47,7 @@ export const reserve = (
 ): Effect.Effect<Connection, SqlError> =>
   Effect.withFiberRuntime((fiber) => {
     // All that it has is handed over as it starts: to set it for the time of an effect took four times as many steps as all else.
-    const reserving = forkFrom(fiber, sql.reserve, { scope, refs: apart })
+    const reserving = forkFrom(fiber, Context.add(fiber.currentContext, Scope.Scope, scope), sql.reserve, apart)
     return Effect.async<Connection, SqlError>((resume) => {
       const timer = after(limit, () => {
         resume(Effect.fail(new SqlError({ cause: { code: "ETIMEDOUT" }, message: "no connection in time" })))
@@ -73,7 +72,7 @@ const after = (time: Duration.DurationInput, onTime: () => void): Timer =>
   setTimeout(onTime, Duration.toMillis(time))
 
 /** By that clock; and its failure is told by who waits for it: that of a fiber would be logged at level DEBUG, in the words of the driver. */
-const apart = (refs: FiberRefs.FiberRefs, fiberId: FiberId.Runtime): FiberRefs.FiberRefs => {
+const apart: Change = (refs, fiberId) => {
   const services = FiberRefs.getOrDefault(refs, DefaultServices.currentServices)
   const timed = FiberRefs.updateAs(refs, {
     fiberId,
