@@ -34,10 +34,15 @@ export const startDatabases = async (dialect: Dialect): Promise<Databases> => {
     }
   }
   const folder = mkdtempSync(join(tmpdir(), "effect-webhooks-bench-"))
+  const remove = () => rmSync(folder, { recursive: true, force: true })
+  const stop = removingAtStop(remove)
   let files = 0
   return {
     fresh: () => migrated(`file:${join(folder, `${files++}.db`)}`),
-    close: () => Promise.resolve(rmSync(folder, { recursive: true, force: true }))
+    close: () => {
+      stop()
+      return Promise.resolve(remove())
+    }
   }
 }
 
@@ -110,6 +115,21 @@ export const fill = async (url: string, filling: Filling): Promise<void> => {
 }
 
 // --- internal
+
+/** A program that is told to stop in the middle leaves nothing behind. Gives what ends this. */
+const removingAtStop = (remove: () => void): () => void => {
+  const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const
+  const onSignal = (signal: NodeJS.Signals): void => {
+    remove()
+    end()
+    process.kill(process.pid, signal)
+  }
+  const end = (): void => {
+    for (const signal of signals) process.off(signal, onSignal)
+  }
+  for (const signal of signals) process.on(signal, onSignal)
+  return end
+}
 
 const sqlite = (url: string): Layer.Layer<SqlClient.SqlClient> =>
   SqliteClient.layer({ filename: url.slice("file:".length) }).pipe(

@@ -41,6 +41,9 @@ export const layers: ReadonlyArray<string> = [
   "logs at warning"
 ]
 
+/** The same where a benchmark makes failures, which are warnings. */
+export const quietLayers: ReadonlyArray<string> = [...layers.slice(0, -1), "logs at error"]
+
 /** The outbox, without a worker. */
 export const outbox = (
   setup: DurableSetup

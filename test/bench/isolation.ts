@@ -6,7 +6,7 @@ import { start as startNameServer } from "../support/dns.js"
 import { end } from "../support/programs.js"
 import { arrivals, startArrivals } from "./arriving.js"
 import { startDatabases } from "./databases.js"
-import { layers } from "./durable.js"
+import { quietLayers } from "./durable.js"
 import type { Benchmark } from "./figures.js"
 import { quantileFigure, quantiles } from "./latency.js"
 import { data, endpoints } from "./outbox.js"
@@ -15,7 +15,7 @@ import { startReceiver } from "./receiving.js"
 export const isolation: Benchmark = {
   name: "isolation",
   about: "milliseconds from handing in to receiving of 99 healthy endpoints, with and without six sick ones (SQLite)",
-  layers,
+  layers: quietLayers,
   async *run() {
     const databases = await startDatabases("sqlite")
     const receiver = await startReceiver()

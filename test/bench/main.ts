@@ -34,19 +34,28 @@ const benchmarks: ReadonlyArray<Benchmark> = [
   growth
 ]
 
-const { values } = parseArgs({
-  options: {
-    dirty: { type: "boolean", default: false },
-    json: { type: "boolean", default: false },
-    list: { type: "boolean", default: false },
-    only: { type: "string", multiple: true, default: [] }
-  }
-})
-
 const stop = (code: number, text: string): never => {
   process.stderr.write(`bench: ${text}\n`)
   process.exit(code)
 }
+
+const { values } = (() => {
+  try {
+    return parseArgs({
+      options: {
+        dirty: { type: "boolean", default: false },
+        json: { type: "boolean", default: false },
+        list: { type: "boolean", default: false },
+        only: { type: "string", multiple: true, default: [] }
+      }
+    })
+  } catch (error) {
+    return stop(2, `${error instanceof Error ? error.message : String(error)} (--only NAME, --json, --list, --dirty)`)
+  }
+})()
+
+// Whoever reads a pipe may have read enough.
+process.stdout.on("error", () => process.exit(0))
 
 const names = benchmarks.map(({ name }) => name)
 const unknown = values.only.find((name) => !names.includes(name))
@@ -62,14 +71,14 @@ const commit = (() => {
   try {
     return {
       id: git("rev-parse", "--short", "HEAD"),
-      changed: git("status", "--porcelain", "--", "src", "package-lock.json")
+      changed: git("status", "--porcelain", "--", ":/", ":(exclude,top)test/bench/results")
     }
   } catch {
     return undefined
   }
 })()
 if (commit !== undefined && commit.changed !== "" && !values.dirty) {
-  stop(1, "src has changes that are not committed: figures would belong to no commit. Commit, or say --dirty")
+  stop(1, "there are changes that are not committed: figures would belong to no commit. Commit, or say --dirty")
 }
 
 const say = (text: string): void => {

@@ -9,7 +9,7 @@ export interface Curve {
   /** The name of its files. */
   readonly name: string
   readonly title: string
-  /** What was measured on, and which commit. */
+  /** What was measured on. */
   readonly about: string
   /** What varies: its values in their order, drawn at equal distances. */
   readonly x: { readonly name: string; readonly values: ReadonlyArray<number> }

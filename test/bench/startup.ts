@@ -15,22 +15,30 @@ export const startup: Benchmark = {
     try {
       const program = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url))
       const commands = {
-        effect: { args: ["--input-type=module", "-e", "await import(\"effect/Effect\")"], input: "" },
-        sign: { args: [program, "sign", "--id", "msg_1", "--timestamp", "1700000000"], input: "{\"a\": 1}" },
-        dispatch: { args: [program, "dispatch"], input: "{\"type\": \"Bench\", \"data\": {\"a\": 1}}" }
+        effect: { args: ["--input-type=module", "-e", "await import(\"effect/Effect\")"], input: "", says: "" },
+        sign: {
+          args: [program, "sign", "--id", "msg_1", "--timestamp", "1700000000"],
+          input: "{\"a\": 1}",
+          says: "webhook-signature"
+        },
+        dispatch: {
+          args: [program, "dispatch"],
+          input: "{\"type\": \"Bench\", \"data\": {\"a\": 1}}",
+          says: "\"outcome\":\"delivered\""
+        }
       }
       const names = Object.keys(commands) as ReadonlyArray<keyof typeof commands>
       const env = {
         PATH: process.env["PATH"],
         WEBHOOKS_SECRET: "bench-secret-of-more-than-sixteen-bytes",
-        WEBHOOKS_ENDPOINTS: JSON.stringify({ Bench: [{ url: `${receiver.origin}/` }] }),
+        WEBHOOKS_CONFIG: JSON.stringify({ Bench: [{ url: `${receiver.origin}/` }] }),
         WEBHOOKS_EGRESS_ALLOW: "127.0.0.1"
       }
       const times: Array<Record<string, number>> = []
       // The first round fills the system's caches.
       for (let round = 0; round <= rounds; round++) {
         const row: Record<string, number> = {}
-        for (const name of names) row[name] = await timed(commands[name].args, commands[name].input, env)
+        for (const name of names) row[name] = await timed(commands[name], env)
         if (round > 0) times.push(row)
       }
       for (const name of names) {
@@ -49,16 +57,24 @@ export const startup: Benchmark = {
 
 // --- internal
 
+interface Command {
+  readonly args: ReadonlyArray<string>
+  readonly input: string
+  /** What its output must have in it, or it hasn't done what is measured. */
+  readonly says: string
+}
+
 /** Milliseconds from the start of a process to its end; fails unless it succeeds. */
-const timed = (args: ReadonlyArray<string>, input: string, env: NodeJS.ProcessEnv): Promise<number> =>
+const timed = ({ args, input, says }: Command, env: NodeJS.ProcessEnv): Promise<number> =>
   new Promise((resolve, reject) => {
     const started = performance.now()
-    const child = spawn(process.execPath, args, { env, stdio: ["pipe", "ignore", "pipe"] })
+    const child = spawn(process.execPath, args, { env, stdio: ["pipe", "pipe", "pipe"] })
     let said = ""
+    child.stdout.on("data", (chunk) => said += chunk)
     child.stderr.on("data", (chunk) => said += chunk)
     child.on("error", reject)
     child.on("close", (code) => {
-      if (code === 0) resolve(performance.now() - started)
+      if (code === 0 && said.includes(says)) resolve(performance.now() - started)
       else reject(new Error(`${args.join(" ")} ended with ${code}: ${said}`))
     })
     child.stdin.end(input)
