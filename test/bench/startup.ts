@@ -24,7 +24,7 @@ export const startup: Benchmark = {
         dispatch: {
           args: [program, "dispatch"],
           input: "{\"type\": \"Bench\", \"data\": {\"a\": 1}}",
-          says: "\"outcome\":\"delivered\""
+          says: "1 delivered"
         }
       }
       const names = Object.keys(commands) as ReadonlyArray<keyof typeof commands>

@@ -5,7 +5,7 @@ import { Effect, Layer } from "effect"
 import { DeliveryWorker, EgressDispatcher, Endpoints, Outbox, OutboxSchema, WebhookEvent } from "effect-webhooks"
 import { ResilientHttpClient, WebhookConfig } from "effect-webhooks"
 
-// The order and its event: both are committed, or neither is.
+// The order, in a table of yours, and its event: both are committed, or neither is.
 const place = (id: string) =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
