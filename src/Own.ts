@@ -1,7 +1,10 @@
-/** What was made here (a client, a sender) and takes its options for all that they mean. What a host makes, or puts around ours, need not know of them. */
+/**
+ * What was made here (the way in which a client or a sender sends) and takes its options for all that they mean. What a host makes, puts around ours or in its place
+ * need not know of them.
+ */
 const own = new WeakSet<object>()
 
-/** Says that something was. */
+/** Says that a function was. */
 export const register = <A extends object>(made: A): A => {
   own.add(made)
   return made

@@ -100,7 +100,7 @@ export const make = (
           )
       }
 
-      return Own.register(Object.assign(client, { executeHead: calls.head, postJson }))
+      return Object.assign(client, { executeHead: Own.register(calls.head), postJson })
     }
   )
 

@@ -105,68 +105,69 @@ export interface Options {
 
 /** Makes the sender over the resilient client. */
 export const make = (hooks: Options = {}): Effect.Effect<WebhookSender["Type"], never, Client.ResilientHttpClient> =>
-  Effect.map(Client.ResilientHttpClient, (client) =>
-    Own.register({
-      send: (message, endpoint, options = {}) =>
-        // Uninterruptible around the call: a delivery is reported exactly once, as what it came to.
-        uninterruptibleMask((restore, fiber) => {
-          const clock = FiberClock.of(fiber)
-          const startedAt = FiberClock.monotonic(fiber)
-          const signatures: Array<string> = []
-          let attempts = 0
-          Metrics.changeInFlight(fiber, 1)
-          let delivered: Pick<Client.Head, "headers" | "status"> | undefined
-          const within = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-            Surroundings.within(effect, message.correlationId, options)
-          const call = client.executeHead(
-            signedRequest(message, endpoint, (request) => {
-              attempts++
-              addSignatures(signatures, request)
-            }),
-            {
-              url: endpoint.url,
-              key: endpoint.id,
-              correlationId: message.correlationId,
-              parent: options.parent,
-              single: options.single,
-              within,
-              restore,
-              prompt: true,
-              attemptTimeout: endpoint.timeout,
-              concurrency: endpoint.maxConcurrency,
-              onHead: (head) => {
-                if (head.status >= 200 && head.status < 300) delivered = head
-              },
-              onAttempt: (result) => {
-                const report = attempted(message, endpoint, result, clock.unsafeCurrentTimeMillis())
-                Metrics.attempt(fiber, report.outcome, report.class ?? "none", report.duration)
-                return shielded("onAttempt", report, within, hooks.onAttempt)
-              }
+  Effect.map(Client.ResilientHttpClient, (client) => ({
+    send: Own.register<WebhookSender["Type"]["send"]>((message, endpoint, options = {}) =>
+      // Uninterruptible around the call: a delivery is reported exactly once, as what it came to.
+      uninterruptibleMask((restore, fiber) => {
+        const clock = FiberClock.of(fiber)
+        const startedAt = FiberClock.monotonic(fiber)
+        const signatures: Array<string> = []
+        let attempts = 0
+        Metrics.changeInFlight(fiber, 1)
+        let delivered: Pick<Client.Head, "headers" | "status"> | undefined
+        const within = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+          Surroundings.within(effect, message.correlationId, options)
+        const isOwn = Own.isOwn(client.executeHead)
+        const call = client.executeHead(
+          signedRequest(message, endpoint, (request) => {
+            attempts++
+            addSignatures(signatures, request)
+          }),
+          {
+            url: endpoint.url,
+            key: endpoint.id,
+            correlationId: message.correlationId,
+            parent: options.parent,
+            single: options.single,
+            within,
+            // One of the host's need not heed it, or may have masks of its own around ours.
+            restore: isOwn ? restore : undefined,
+            prompt: true,
+            attemptTimeout: endpoint.timeout,
+            concurrency: endpoint.maxConcurrency,
+            onHead: (head) => {
+              if (head.status >= 200 && head.status < 300) delivered = head
+            },
+            onAttempt: (result) => {
+              const report = attempted(message, endpoint, result, clock.unsafeCurrentTimeMillis())
+              Metrics.attempt(fiber, report.outcome, report.class ?? "none", report.duration)
+              return shielded("onAttempt", report, within, hooks.onAttempt)
             }
-          )
-          const ended = (exit: Exit.Exit<Answered, Client.ResilientHttpClientError | Unsendable>) => {
-            const outcome = classify(exit, clock.unsafeCurrentTimeMillis())
-            const duration = FiberClock.monotonic(fiber) - startedAt
-            const report = reportOf(message, endpoint, outcome, exit, attempts, duration, signatures)
-            Metrics.changeInFlight(fiber, -1)
-            const single = options.single !== undefined || Option.isSome(fiber.getFiberRef(currentSingle))
-            const told = log(fiber, report, within, single)
-            const result = Effect.succeed(report)
-            // Mostly there is nobody to tell.
-            return told === Effect.void && hooks.onDelivery === undefined
-              ? result
-              : told.pipe(
-                Effect.zipRight(shielded("onDelivery", report, within, hooks.onDelivery)),
-                Effect.zipRight(result)
-              )
           }
-          // A client of the host's need not heed `restore`.
-          return Effect.matchCauseEffect(Own.isOwn(client) ? call : restore(call), {
-            onFailure: (cause) => ended(delivered === undefined ? Exit.failCause(cause) : Exit.succeed(delivered)),
-            onSuccess: (answer) => ended(Exit.succeed(answer))
-          })
-        }, options.restore)
-    }))
+        )
+        const ended = (exit: Exit.Exit<Answered, Client.ResilientHttpClientError | Unsendable>) => {
+          const outcome = classify(exit, clock.unsafeCurrentTimeMillis())
+          const duration = FiberClock.monotonic(fiber) - startedAt
+          const report = reportOf(message, endpoint, outcome, exit, attempts, duration, signatures)
+          Metrics.changeInFlight(fiber, -1)
+          const single = options.single !== undefined || Option.isSome(fiber.getFiberRef(currentSingle))
+          const told = log(fiber, report, within, single)
+          const result = Effect.succeed(report)
+          // Mostly there is nobody to tell.
+          return told === Effect.void && hooks.onDelivery === undefined
+            ? result
+            : told.pipe(
+              Effect.zipRight(shielded("onDelivery", report, within, hooks.onDelivery)),
+              Effect.zipRight(result)
+            )
+        }
+        return Effect.matchCauseEffect(isOwn ? call : restore(call), {
+          onFailure: (cause) => ended(delivered === undefined ? Exit.failCause(cause) : Exit.succeed(delivered)),
+          onSuccess: (answer) => ended(Exit.succeed(answer))
+        })
+      }, options.restore)
+    )
+  }))
 
 /** The sender over the resilient client in context. */
 export const layer = (options: Options = {}): Layer.Layer<WebhookSender, never, Client.ResilientHttpClient> =>

@@ -1,4 +1,5 @@
 import * as SqlClient from "@effect/sql/SqlClient"
+import * as Statement from "@effect/sql/Statement"
 import { describe, expect, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -51,6 +52,29 @@ it.live("on PostgreSQL who is interrupted goes at once, and what was on its way 
       yield* eventually(Effect.map(count("webhook_messages"), (n) => n === 2))
     }).pipe(Effect.provide(outbox({ layer: database.client })))
   }).pipe(Effect.scoped))
+
+it.effect.each(backends)(
+  "what a host makes of statements on $name may be statements of its own",
+  (backend) =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const { enqueueAll } = yield* Outbox.Outbox
+      yield* sql`CREATE TABLE audit (id INTEGER)`
+      let isOwn = false
+      const audited = Statement.withTransformer((statement) => {
+        if (isOwn) return Effect.succeed(statement)
+        isOwn = true
+        return Effect.ensuring(
+          Effect.as(Effect.orDie(sql`INSERT INTO audit VALUES (1)`), statement),
+          Effect.sync(() => isOwn = false)
+        )
+      })
+      const storing = Effect.flatMap(Effect.all([event(), event(), event()]), enqueueAll)
+      expect(yield* audited(storing)).toHaveLength(3)
+      expect(yield* audited(sql.withTransaction(storing))).toHaveLength(3)
+      expect(yield* count("webhook_messages")).toBe(6)
+    }).pipe(Effect.provide(outbox(backend)))
+)
 
 describe.each(backends)("a host's triggers on $name", (backend) => {
   /** Before or after a message of a type is inserted. */

@@ -105,6 +105,22 @@ describe("a dispatch that is interrupted ends at once, and its report says so, w
     }).pipe(Effect.provide(over(Layer.provide(hanging, ours))), quiet)
   })
 
+  it.effect("what a host has put in the place of our client's way to send", () => {
+    const { deliveries, over } = recorded([])
+    const replaced = Layer.effect(
+      ResilientHttpClient.ResilientHttpClient,
+      Effect.map(ResilientHttpClient.ResilientHttpClient, (ours) => {
+        Reflect.set(ours, "executeHead", () => Effect.never)
+        return ours
+      })
+    )
+    const ours = Layer.provide(ResilientHttpClient.layer(), testing.scriptedClient([]))
+    return Effect.gen(function*() {
+      yield* interrupted
+      expect(deliveries).toMatchObject([{ class: "interrupted", attempts: 0 }])
+    }).pipe(Effect.provide(over(Layer.provide(replaced, ours))), quiet)
+  })
+
   it.effect("a sender of the host's", () => {
     const { config } = recorded([])
     const dispatcher = Layer.scoped(WebhookDispatcher.WebhookDispatcher, WebhookDispatcher.make()).pipe(
@@ -114,6 +130,41 @@ describe("a dispatch that is interrupted ends at once, and its report says so, w
     )
     return Effect.provide(interrupted, dispatcher).pipe(quiet)
   })
+})
+
+it.effect.each(["client", "sender"] as const)("a host's mask around our %s, options and all, is one", (what) => {
+  const { config } = recorded([])
+  const script = testing.scriptedClient([{ status: 503, headers: { "retry-after": "5" } }, 204])
+  const client = Layer.provideMerge(ResilientHttpClient.layer(), script)
+  const masked = what === "client"
+    ? Layer.effect(
+      ResilientHttpClient.ResilientHttpClient,
+      Effect.map(ResilientHttpClient.ResilientHttpClient, (ours) => ({
+        ...ours,
+        executeHead: ((request, options) =>
+          Effect.uninterruptible(ours.executeHead(request, options))) as typeof ours.executeHead
+      }))
+    ).pipe(Layer.provide(client), (client) => Layer.provide(WebhookSender.layer(), client))
+    : Layer.effect(
+      WebhookSender.WebhookSender,
+      Effect.map(WebhookSender.WebhookSender, (ours): WebhookSender.WebhookSender["Type"] => ({
+        send: (...args) => Effect.uninterruptible(ours.send(...args))
+      }))
+    ).pipe(Layer.provide(WebhookSender.layer()), Layer.provide(client))
+  const dispatcher = Layer.scoped(WebhookDispatcher.WebhookDispatcher, WebhookDispatcher.make()).pipe(
+    Layer.provide(masked),
+    Layer.provide(Endpoints.layer),
+    Layer.provide(config)
+  )
+  return Effect.gen(function*() {
+    const fiber = yield* Effect.forkDaemon(dispatch)
+    yield* TestClock.adjust("1 second")
+    yield* Fiber.interruptFork(fiber)
+    yield* TestClock.adjust("1 second")
+    expect(fiber.unsafePoll()).toBeNull()
+    yield* TestClock.adjust("1 minute")
+    expect(fiber.unsafePoll()).not.toBeNull()
+  }).pipe(Effect.provide(dispatcher), quiet)
 })
 
 it.effect("a dispatch that is interrupted before its request is made makes none, and counts none", () => {

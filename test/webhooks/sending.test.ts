@@ -32,7 +32,7 @@ it.effect("a sender that isn't ours finds around it what ours is handed", () =>
     const options = { parent, single: 3, annotations: { deliveryId: "dlv_1" } }
     yield* Sending.send({ send: around(heard) }, message, {} as Endpoint, options)
     yield* Sending.send({ send: around(heard) }, message, {} as Endpoint, {})
-    yield* Sending.send(Own.register({ send: around(heard) }), message, {} as Endpoint, options)
+    yield* Sending.send({ send: Own.register(around(heard)) }, message, {} as Endpoint, options)
     const nothing = { single: undefined, correlationId: undefined, span: undefined, deliveryId: undefined }
     expect(heard).toEqual([
       { single: 3, correlationId: "cid_1", span: "outer", deliveryId: "dlv_1", options: 3 },

@@ -5,6 +5,7 @@
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
 import * as ScheduleDecision from "effect/ScheduleDecision"
 import * as ScheduleIntervals from "effect/ScheduleIntervals"
 import type { Within } from "../../Surroundings.js"
@@ -56,7 +57,8 @@ export const run = <A, E, E2, R>(
     giveUp: Effect.Effect<A, E>
   ): Effect.Effect<A, E | E2, R> =>
     failed.retryable
-      ? hooks.restore(Effect.flatMap(hooks.within(step(policy, state, last)), (decision) =>
+      // All that comes after the first is within this: once more for each would leave something on the fiber's stack.
+      ? (n === 1 ? hooks.restore : identity)(Effect.flatMap(hooks.within(step(policy, state, last)), (decision) =>
         decision === undefined ? giveUp : Effect.flatMap(monotonicNow, (now) => {
           const floor = failed.retryAfter ?? 0
           const atOnce = failed.atOnce && !wasAtOnce

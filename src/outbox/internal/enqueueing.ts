@@ -36,10 +36,8 @@ export const run = (
 ): Effect.Effect<Stored, SqlError> =>
   Effect.gen(function*() {
     const fresh = new Set<Inserting.Prepared>()
-    const isNew = before === undefined && areNew(store, items)
     for (const some of Inserting.chunksOf(Inserting.inOrder(items))) {
-      const inserted = isNew ? yield* insertNew(store, some) : yield* insertMessages(store, some)
-      for (const item of inserted) fresh.add(item)
+      for (const item of yield* insertMessages(store, some)) fresh.add(item)
     }
     const results = new Map<Inserting.Prepared, Result>()
     for (const item of fresh) results.set(item, resultOf(item))
@@ -154,23 +152,6 @@ const insertMessages = (
     }
   )
 
-/** Messages of which none can be known, where to count what was inserted is cheap. */
-const areNew = ({ dialect }: Store, items: ReadonlyArray<Inserting.Prepared>): boolean =>
-  dialect === "sqlite" && items.every(({ digest }) => digest === "")
-
-/** Inserts all: SQLite takes 3 of 13 µs a message to return which. */
-const insertNew = (
-  store: Store,
-  items: ReadonlyArray<Inserting.Prepared>
-): Effect.Effect<ReadonlyArray<Inserting.Prepared>, SqlError> =>
-  Effect.flatMap(
-    Effect.zipRight(
-      store.execute`${Inserting.messages(store, items)}`,
-      store.execute<{ readonly count: number }>`SELECT changes() AS count`
-    ),
-    ([row]) => Number(row?.count) === items.length ? Effect.succeed(items) : Effect.fail(concurrent())
-  )
-
 const insertDeliveries = (
   store: Store,
   items: ReadonlyArray<Inserting.Prepared>,
@@ -232,8 +213,8 @@ const compare = (
       const keyed = item.idempotencyKey === undefined ? undefined : byKey.get(item.idempotencyKey)
       const first = keyed ?? byId.get(item.message.id)
       if (first === undefined) {
-        // It has gone since, or was committed by a transaction that this one's isolation doesn't see.
-        return yield* concurrent()
+        // It has gone since, or was committed by a transaction that this one's isolation doesn't see: as PostgreSQL says itself, try again.
+        return yield* new SqlError({ cause: { code: "40001" }, message: "concurrent change" })
       }
       const isOwn = again && wasStoredAs(first, item) && !own.has(first.id)
       if (isOwn) own.add(first.id)
@@ -252,9 +233,6 @@ const compare = (
       )
     }
   })
-
-/** As PostgreSQL says itself: try again. */
-const concurrent = (): SqlError => new SqlError({ cause: { code: "40001" }, message: "concurrent change" })
 
 const sameBytes = (row: Known, message: Message): boolean => {
   for (const [format, { bytes }] of message.encoded) {

@@ -24,8 +24,7 @@ export const maxDepth = 1000
  */
 export const copy = (value: unknown, root: string, maxBytes: number): Either.Either<Json, Refusal> => {
   const path: Array<string | number> = []
-  /** The objects that the walk is in, each one step of the path below the one before. */
-  const ancestors: Array<object> = []
+  const ancestors = new Map<object, number>()
   let bytes = 0
   let refusal: Refusal | undefined
 
@@ -40,17 +39,7 @@ export const copy = (value: unknown, root: string, maxBytes: number): Either.Eit
 
   const grow = (by: number): void => {
     bytes += by
-    if (bytes > maxBytes && refusal === undefined && !refuseCycle()) refusal = { _tag: "TooLarge", bytes }
-  }
-
-  /** A cycle is looked for only where the walk has to stop, which it leads to: to look each object up took a fifth of the time. */
-  const refuseCycle = (): boolean => {
-    const depth = ancestors.findIndex((object, index) => ancestors.indexOf(object) < index)
-    if (depth === -1) return false
-    const seen = ancestors.indexOf(ancestors[depth]!)
-    path.length = depth
-    refuse(`a cycle back to ${formatPath(root, path.slice(0, seen))}`)
-    return true
+    if (bytes > maxBytes) refusal ??= { _tag: "TooLarge", bytes }
   }
 
   const visit = (input: unknown): Json | undefined => {
@@ -101,11 +90,13 @@ export const copy = (value: unknown, root: string, maxBytes: number): Either.Eit
   }
 
   const visitObject = (value: object): Json | undefined => {
-    if (ancestors.length >= maxDepth) return refuseCycle() ? undefined : refuse(`nested deeper than ${maxDepth} levels`)
+    const seen = ancestors.get(value)
+    if (seen !== undefined) return refuse(`a cycle back to ${formatPath(root, path.slice(0, seen))}`)
+    if (ancestors.size >= maxDepth) return refuse(`nested deeper than ${maxDepth} levels`)
     grow(2)
-    ancestors.push(value)
+    ancestors.set(value, path.length)
     const tree = Array.isArray(value) ? visitArray(value) : visitRecord(value)
-    ancestors.pop()
+    ancestors.delete(value)
     return tree
   }
 

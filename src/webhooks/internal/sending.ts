@@ -16,9 +16,10 @@ export const send = (
   endpoint: Endpoint,
   options: SendOptions
 ): Effect.Effect<DeliveryReport> => {
-  if (isOwn(sender)) return sender.send(message, endpoint, options)
-  const sent = Effect.suspend(() => sender.send(message, endpoint, options))
-  const { restore = identity, single } = options
+  if (isOwn(sender.send)) return sender.send(message, endpoint, options)
+  const { restore = identity, single, ...others } = options
+  // Without `restore`: within what it puts around ours, say, that is none of the caller's mask.
+  const sent = Effect.suspend(() => sender.send(message, endpoint, { ...others, single }))
   return restore(Surroundings.within(
     single === undefined ? sent : Effect.locally(sent, currentSingle, Option.some(single)),
     message.correlationId,
