@@ -126,8 +126,10 @@ const removingAtStop = (remove: () => void): () => void => {
   }
   const end = (): void => {
     for (const signal of signals) process.off(signal, onSignal)
+    process.off("exit", remove)
   }
   for (const signal of signals) process.on(signal, onSignal)
+  process.on("exit", remove)
   return end
 }
 

@@ -1,3 +1,4 @@
+import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -92,33 +93,23 @@ describe("a dispatch that is interrupted ends at once, and its report says so, w
     }).pipe(Effect.provide(layer), quiet)
   })
 
-  it.effect("a client of the host's", () => {
+  const never = { executeHead: () => Effect.never }
+  it.effect.each<
+    [string, (ours: ResilientHttpClient.Service) => ResilientHttpClient.Service]
+  >([
+    ["a client of the host's", (ours) => ({ ...ours, ...never })],
+    ["what a host has put in the place of our client's way to send", (ours) => Object.assign(ours, never)]
+  ])("%s", ([, change]) => {
     const { deliveries, over } = recorded([])
-    const hanging = Layer.effect(
-      ResilientHttpClient.ResilientHttpClient,
-      Effect.map(ResilientHttpClient.ResilientHttpClient, (ours) => ({ ...ours, executeHead: () => Effect.never }))
-    )
     const ours = Layer.provide(ResilientHttpClient.layer(), testing.scriptedClient([]))
+    const changed = Layer.effect(
+      ResilientHttpClient.ResilientHttpClient,
+      Effect.map(ResilientHttpClient.ResilientHttpClient, change)
+    )
     return Effect.gen(function*() {
       yield* interrupted
       expect(deliveries).toMatchObject([{ class: "interrupted", attempts: 0 }])
-    }).pipe(Effect.provide(over(Layer.provide(hanging, ours))), quiet)
-  })
-
-  it.effect("what a host has put in the place of our client's way to send", () => {
-    const { deliveries, over } = recorded([])
-    const replaced = Layer.effect(
-      ResilientHttpClient.ResilientHttpClient,
-      Effect.map(ResilientHttpClient.ResilientHttpClient, (ours) => {
-        Reflect.set(ours, "executeHead", () => Effect.never)
-        return ours
-      })
-    )
-    const ours = Layer.provide(ResilientHttpClient.layer(), testing.scriptedClient([]))
-    return Effect.gen(function*() {
-      yield* interrupted
-      expect(deliveries).toMatchObject([{ class: "interrupted", attempts: 0 }])
-    }).pipe(Effect.provide(over(Layer.provide(replaced, ours))), quiet)
+    }).pipe(Effect.provide(over(Layer.provide(changed, ours))), quiet)
   })
 
   it.effect("a sender of the host's", () => {
@@ -166,6 +157,27 @@ it.effect.each(["client", "sender"] as const)("a host's mask around our %s, opti
     expect(fiber.unsafePoll()).not.toBeNull()
   }).pipe(Effect.provide(dispatcher), quiet)
 })
+
+it.effect("a mask's restore is put around retries once, however many: each time would leave something on the fiber's stack", () =>
+  Effect.gen(function*() {
+    const { executeHead } = yield* ResilientHttpClient.ResilientHttpClient
+    let times = 0
+    const options: ResilientHttpClient.ExecuteHeadOptions = {
+      url: "https://a.example.com/",
+      restore: (effect) => {
+        times++
+        return effect
+      }
+    }
+    const request = Effect.succeed(HttpClientRequest.post(options.url, { headers: { "idempotency-key": "k" } }))
+    const fiber = yield* Effect.fork(Effect.uninterruptible(executeHead(request, options)))
+    yield* TestClock.adjust("1 minute")
+    expect((yield* Fiber.join(fiber)).attempts).toBe(4)
+    expect(times).toBe(1)
+  }).pipe(
+    Effect.provide(Layer.provide(ResilientHttpClient.layer(), testing.scriptedClient([503, 503, 503, 200]))),
+    quiet
+  ))
 
 it.effect("a dispatch that is interrupted before its request is made makes none, and counts none", () => {
   const { attempts, deliveries, layer } = recorded([200])

@@ -82,7 +82,7 @@ export const make = (store: Store, scope: Scope.Scope): Storing => {
       lost?: Enqueueing.Before
     ) => Effect.Effect<A, OutboxUnavailable>
   ) => {
-    // Once on its way it can't be called back.
+    // Once on its way it can't be called back. As `Effect.uninterruptible`: see `Masking`.
     const once = Masking.uninterruptibleMask(() =>
       Effect.gen(function*() {
         const from = yield* monotonicNow
