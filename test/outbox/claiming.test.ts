@@ -26,7 +26,7 @@ const claim = (ids: ReadonlyArray<string>, first = 1, retry = 0) =>
       ids,
       (id) => Endpoint.make({ id, url: `https://hooks.example.com/${id}`, events: ["*"] })
     )
-    const wants = endpoints.map((endpoint) => ({ endpoint, first, retry, guarded: false }))
+    const wants = endpoints.map((endpoint) => ({ endpoint, first, retry, guarded: false, generation: 0 }))
     return yield* Claiming.claim(store, wants, { length: 60_000, fence: "mine", circuit, firstDelay: 0 })
   })
 

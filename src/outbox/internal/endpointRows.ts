@@ -76,8 +76,8 @@ export const read = (
 }
 
 /**
- * The rows of these endpoints as far as there are any, kept as they are until the transaction ends: call it in one. Others may keep them, too; who
- * would change one waits.
+ * The rows of these endpoints as far as there are any, kept until the transaction ends from whoever would `write` that they can't be sent to: call it in one. Others may
+ * keep them, too, and what is written of those that can be goes on.
  */
 export const keep = (
   store: Store,
@@ -87,7 +87,7 @@ export const keep = (
   ids.length === 0
     ? Effect.succeed(new Map<string, EndpointRow>())
     : Effect.map(
-      select(store, idsOf(store, ids), store.dialect === "pg" ? store.sql.literal("FOR SHARE OF e") : nothing(store)),
+      select(store, idsOf(store, ids), keeping(store)),
       (rows) => toMap(rows, settings)
     )
 
@@ -124,13 +124,40 @@ export const lock = (
   )
 }
 
-/** Writes the rows, made where absent, in one statement. Rows that others may write at the same time are locked first. */
+/**
+ * A query for what `keep` keeps: the ids of those that can't be sent to at `now`. For a statement that claims (PostgreSQL).
+ */
+export const keptOut = (store: Store, ids: ReadonlyArray<string>, now: number): Statement.Fragment =>
+  // Of a subquery in its place PostgreSQL asks the condition before it locks, and what can be sent to isn't kept.
+  store.sql`WITH k AS (
+      SELECT e.id, ${isOpen(store, now)} AS is_open FROM ${store.tables.endpoints} AS e
+      WHERE e.id IN (SELECT v.id FROM ${idsOf(store, ids)}) ORDER BY e.id ${keeping(store)}
+    ) SELECT k.id FROM k WHERE NOT k.is_open`
+
+/**
+ * Writes the rows, made where absent. Rows that others may write at the same time are locked first. What says that an endpoint can't be sent to waits for those who
+ * `keep` its row.
+ */
 export const write = (
   store: Store,
-  rows: Iterable<EndpointRow>,
+  rows: ReadonlyArray<EndpointRow>,
   now: number
 ): Effect.Effect<void, SqlError.SqlError> => {
-  const raw = Array.from(rows, toRaw)
+  const closing = store.dialect === "pg" ? rows.filter((row) => !isOpenNow(row, now)).map(({ id }) => id) : []
+  return closing.length === 0 ? put(store, rows, now) : Effect.zipRight(
+    store.execute`SELECT e.id FROM ${store.tables.endpoints} AS e
+      WHERE e.id IN (SELECT v.id FROM ${idsOf(store, closing)}) ORDER BY e.id FOR UPDATE OF e`,
+    put(store, rows, now)
+  )
+}
+
+/** The same of rows that are as open as they were: it waits for nobody. */
+export const put = (
+  store: Store,
+  rows: ReadonlyArray<EndpointRow>,
+  now: number
+): Effect.Effect<void, SqlError.SqlError> => {
+  const raw = rows.map(toRaw)
   if (raw.length === 0) return Effect.void
   const { executePrepared, sql, tables } = store
   const names = sql.literal(written.join(", "))
@@ -171,6 +198,14 @@ const written: ReadonlyArray<string> = Object.keys(types)
 type RawRow = { readonly [K in Column]: (typeof types)[K] extends "text" ? string | null : number | string | null }
 
 const columns = (store: Store): Statement.Fragment => store.sql.literal(written.map((name) => `e.${name}`).join(", "))
+
+/** `isOpen` of a row. */
+const isOpenNow = ({ circuit, disabled, pausedUntil }: EndpointRow, now: number): boolean =>
+  disabled === undefined && (pausedUntil ?? 0) <= now && circuit._tag === "Closed"
+
+/** Weaker than what an update of what isn't a key takes: results are written at the same time. */
+const keeping = (store: Store): Statement.Fragment =>
+  store.dialect === "pg" ? store.sql.literal("FOR KEY SHARE OF e") : nothing(store)
 
 const nothing = (store: Store): Statement.Fragment => store.sql.literal("")
 

@@ -36,11 +36,14 @@ export interface Holding {
   readonly giveUp: (claimed: Claimed) => Effect.Effect<void>
   /** Discards what is pending for endpoints that don't want to hear from us. */
   readonly discardFor: (endpointIds: ReadonlyArray<string>) => Effect.Effect<void, OutboxUnavailable>
+  /** Deliveries from claim to settlement. */
   readonly count: () => number
-  readonly countOf: (endpointId: string) => number
+  /** Slots that are taken, by retries among them, and of one endpoint. */
+  readonly slots: () => number
+  readonly slotsOf: (endpointId: string) => number
   readonly retries: () => number
   readonly ids: () => ReadonlyArray<number>
-  /** Ends when the next delivery has been settled. */
+  /** Ends when the next delivery gives its slot back, or has been settled. */
   readonly freed: () => Effect.Effect<void>
   /** Those whose lease had lapsed. */
   readonly suspects: () => ReadonlyArray<Claimed>
@@ -58,41 +61,57 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
     const scope = yield* Scope.make()
     const held = new Map<number, Held>()
     const perEndpoint = new Map<string, number>()
+    // What has been delivered needs no slot any more while it waits to be written down; what has failed does, since its endpoint may not be sent to then.
+    let inSlots = 0
     let retries = 0
     let abandoned = false
     let stopping = false
     // Slots that are kept: these count as held, but for what is done with what is.
     let reserved = 0
     let next = Deferred.unsafeMake<void>(FiberId.none)
+    let isAwaited = false
     const holds = yield* Effect.makeLatch(false)
 
     const add = (claimed: Claimed, since: number): void => {
-      held.set(claimed.id, { claimed, since })
+      held.set(claimed.id, { claimed, since, hasSlot: true })
+      inSlots++
       more(claimed.endpoint.id)
       if (claimed.retry) retries++
     }
-    const remove = ({ endpoint, id, retry }: Claimed): void => {
-      if (!held.delete(id)) return
-      fewer(endpoint.id)
-      if (retry) retries--
+    const leaveSlot = (id: number): void => {
+      const entry = held.get(id)
+      if (entry?.hasSlot !== true) return
+      entry.hasSlot = false
+      inSlots--
+      fewer(entry.claimed.endpoint.id)
+      if (entry.claimed.retry) retries--
+      if (isAwaited) tellNext()
+    }
+    const tellNext = (): void => {
+      const current = next
+      next = Deferred.unsafeMake<void>(FiberId.none)
+      isAwaited = false
+      Deferred.unsafeDone(current, Effect.void)
+    }
+    const remove = (id: number): void => {
+      leaveSlot(id)
+      held.delete(id)
     }
     const more = (endpointId: string): void => {
-      perEndpoint.set(endpointId, countOf(endpointId) + 1)
+      perEndpoint.set(endpointId, slotsOf(endpointId) + 1)
     }
     const fewer = (endpointId: string): void => {
-      const left = countOf(endpointId) - 1
+      const left = slotsOf(endpointId) - 1
       if (left <= 0) perEndpoint.delete(endpointId)
       else perEndpoint.set(endpointId, left)
     }
-    const countOf = (endpointId: string): number => perEndpoint.get(endpointId) ?? 0
+    const slotsOf = (endpointId: string): number => perEndpoint.get(endpointId) ?? 0
+    // Of what waits to be written down there is a claim at most.
+    const slots = (): number => Math.max(inSlots, held.size - settings.claim) + reserved
 
     const free = Effect.suspend(() => {
-      const current = next
-      next = Deferred.unsafeMake<void>(FiberId.none)
-      return Effect.zipRight(
-        held.size === 0 ? holds.close : Effect.void,
-        Effect.asVoid(Deferred.succeed(current, undefined))
-      )
+      tellNext()
+      return held.size === 0 ? holds.close : Effect.void
     })
     const idle: Effect.Effect<void> = Effect.suspend(() =>
       held.size + reserved === 0 ? Effect.void : Effect.zipRight(Deferred.await(next), idle)
@@ -138,7 +157,7 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
 
     const drop = (batch: ReadonlyArray<Pick<Settling.Ended, "claimed">>): Effect.Effect<void> =>
       Effect.suspend(() => {
-        for (const { claimed } of batch) remove(claimed)
+        for (const { claimed } of batch) remove(claimed.id)
         return free
       })
 
@@ -208,8 +227,10 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
             Effect.withFiberRuntime((fiber) => {
               const endedAt = FiberClock.monotonic(fiber)
               const end = (chance: number) => submit({ claimed, report, crashed: false, startedAt, chance, endedAt })
-              // What is delivered has no next time.
-              return report?.outcome === "delivered" ? end(0) : Effect.flatMap(Random.next, end)
+              if (report?.outcome !== "delivered") return Effect.flatMap(Random.next, end)
+              leaveSlot(claimed.id)
+              // It has no next time.
+              return end(0)
             })
         )
       )
@@ -233,8 +254,8 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
       })
 
     const reserve = (endpoint: Endpoint): boolean => {
-      const isFull = held.size + reserved >= settings.concurrency ||
-        countOf(endpoint.id) >= (endpoint.maxConcurrency ?? settings.endpointConcurrency)
+      const isFull = slots() >= settings.concurrency ||
+        slotsOf(endpoint.id) >= (endpoint.maxConcurrency ?? settings.endpointConcurrency)
       if (isFull || stopping) return false
       reserved++
       more(endpoint.id)
@@ -295,10 +316,14 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
         }),
       discardFor,
       count: () => held.size + reserved,
-      countOf,
+      slots,
+      slotsOf,
       retries: () => retries,
       ids: () => [...held.keys()],
-      freed: () => Deferred.await(next),
+      freed: () => {
+        isAwaited = true
+        return Deferred.await(next)
+      },
       suspects: () => [...held.values()].flatMap(({ claimed }) => claimed.lapses > 0 ? [claimed] : []),
       quiet,
       ended,
@@ -312,6 +337,7 @@ interface Held {
   readonly claimed: Claimed
   /** Monotonic milliseconds. */
   readonly since: number
+  hasSlot: boolean
   fiber?: Fiber.RuntimeFiber<void>
 }
 

@@ -31,6 +31,8 @@ export interface Want {
   readonly retry: number
   /** Whether the row decides (it isn't closed, or it paces): then it must be locked and asked again. */
   readonly guarded: boolean
+  /** Of its circuit. */
+  readonly generation: number
 }
 
 /** What to do next. */
@@ -52,11 +54,11 @@ export interface Plan {
 /** What is under way, and the limits. */
 export interface Load {
   readonly now: number
-  /** Deliveries that this worker holds, retries among them, and those of one endpoint. */
+  /** Slots of this worker that are taken, by retries among them, and of one endpoint. */
   readonly held: number
   readonly heldRetries: number
   readonly heldOf: (endpointId: string) => number
-  /** Most deliveries held, and most of one endpoint that doesn't say. */
+  /** Slots, and most of one endpoint that doesn't say. */
   readonly concurrency: number
   readonly endpointConcurrency: number
   /** Most deliveries in one claim. */
@@ -207,7 +209,7 @@ const shares = (
   let left = free
   let leftForRetries = freeForRetries
   let retrying = open.filter(({ candidate: { due } }) => isDue(due.retry, now)).length
-  for (const [index, { candidate: { due, endpoint }, guarded, room }] of open.entries()) {
+  for (const [index, { candidate: { due, endpoint, row }, guarded, room }] of open.entries()) {
     if (left <= 0) break
     const share = Math.min(room, Math.max(1, Math.floor(left / (open.length - index))))
     const fresh = isDue(due.first, now)
@@ -220,7 +222,7 @@ const shares = (
     left -= first + retry
     leftForRetries -= retry
     if (isDue(due.retry, now)) retrying--
-    if (first + retry > 0) wants.push({ endpoint, first, retry, guarded })
+    if (first + retry > 0) wants.push({ endpoint, first, retry, guarded, generation: row?.circuit.generation ?? 0 })
   }
   return wants
 }

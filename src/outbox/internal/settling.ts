@@ -283,7 +283,7 @@ const foldHealth = (
         events.push({ endpointId, type, ...(reason === undefined ? {} : { reason }) })
       }
     }
-    yield* EndpointRows.write(store, rows.values(), now)
+    yield* EndpointRows.write(store, [...rows.values()], now)
     return events
   })
 

@@ -70,9 +70,9 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
       yield* holding.discardFor([...rows.values()].filter(discards).map(({ id }) => id))
       const plan = Planning.plan(known.map((one) => ({ ...one, row: rows.get(one.endpoint.id) })), {
         now,
-        held: holding.count(),
+        held: holding.slots(),
         heldRetries: holding.retries(),
-        heldOf: holding.countOf,
+        heldOf: holding.slotsOf,
         concurrency: settings.concurrency,
         endpointConcurrency: settings.endpointConcurrency,
         claim: settings.claim,
