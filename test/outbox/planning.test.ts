@@ -48,6 +48,8 @@ const load = (given: Partial<Planning.Load> = {}): Planning.Load => ({
   held: 0,
   heldRetries: 0,
   heldOf: () => 0,
+  ahead: 0,
+  aheadOf: () => 0,
   concurrency: 64,
   endpointConcurrency: 10,
   claim: 200,

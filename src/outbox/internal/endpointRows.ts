@@ -63,6 +63,10 @@ export const isOpen = ({ sql }: Store, now: number): Statement.Fragment =>
     sql.literal(`e.circuit LIKE '%"_tag":"Closed"%'`)
   })))`
 
+/** The same of a row. */
+export const canBeSentTo = ({ circuit, disabled, pausedUntil }: EndpointRow, now: number): boolean =>
+  disabled === undefined && (pausedUntil ?? 0) <= now && circuit._tag === "Closed"
+
 /** The rows of these endpoints as far as there are any, without a lock. */
 export const read = (
   store: Store,
@@ -143,7 +147,7 @@ export const write = (
   rows: ReadonlyArray<EndpointRow>,
   now: number
 ): Effect.Effect<void, SqlError.SqlError> => {
-  const closing = store.dialect === "pg" ? rows.filter((row) => !isOpenNow(row, now)).map(({ id }) => id) : []
+  const closing = store.dialect === "pg" ? rows.filter((row) => !canBeSentTo(row, now)).map(({ id }) => id) : []
   return closing.length === 0 ? put(store, rows, now) : Effect.zipRight(
     store.execute`SELECT e.id FROM ${store.tables.endpoints} AS e
       WHERE e.id IN (SELECT v.id FROM ${idsOf(store, closing)}) ORDER BY e.id FOR UPDATE OF e`,
@@ -198,10 +202,6 @@ const written: ReadonlyArray<string> = Object.keys(types)
 type RawRow = { readonly [K in Column]: (typeof types)[K] extends "text" ? string | null : number | string | null }
 
 const columns = (store: Store): Statement.Fragment => store.sql.literal(written.map((name) => `e.${name}`).join(", "))
-
-/** `isOpen` of a row. */
-const isOpenNow = ({ circuit, disabled, pausedUntil }: EndpointRow, now: number): boolean =>
-  disabled === undefined && (pausedUntil ?? 0) <= now && circuit._tag === "Closed"
 
 /** Weaker than what an update of what isn't a key takes: results are written at the same time. */
 const keeping = (store: Store): Statement.Fragment =>

@@ -13,6 +13,7 @@ import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as FiberClock from "../../FiberClock.js"
+import * as Forking from "../../Forking.js"
 import { monotonicNow } from "../../http/internal/monotonic.js"
 import { turn } from "../../http/internal/turn.js"
 import { uninterruptibleMask } from "../../Masking.js"
@@ -24,6 +25,7 @@ import * as Batching from "./batching.js"
 import type { Claimed } from "./claiming.js"
 import * as Discarding from "./discarding.js"
 import * as Settling from "./settling.js"
+import * as Slots from "./slots.js"
 import type { Parts, Settings } from "./workerParts.js"
 
 export interface Holding {
@@ -38,12 +40,19 @@ export interface Holding {
   readonly discardFor: (endpointIds: ReadonlyArray<string>) => Effect.Effect<void, OutboxUnavailable>
   /** Deliveries from claim to settlement. */
   readonly count: () => number
-  /** Slots that are taken, by retries among them, and of one endpoint. */
-  readonly slots: () => number
-  readonly slotsOf: (endpointId: string) => number
-  readonly retries: () => number
+  readonly slots: Slots.Slots
+  /** Slots that can't be had: those that are taken, and those for which too much waits to be written down. */
+  readonly taken: () => number
+  /** Whether there is no slot for any of these. */
+  readonly isFull: (endpoints: ReadonlyArray<Endpoint>) => boolean
+  /** Deliveries that have a slot or wait for one. */
+  readonly open: () => number
+  /** Whether it is time for the next claim: half of those that were open after the last one have ended, and a quarter of the slots is free. */
+  readonly isLow: () => boolean
+  /** Hands back what has waited for a slot for a second: its endpoint has become slow, and others may have slots. */
+  readonly handBackLate: Effect.Effect<void>
   readonly ids: () => ReadonlyArray<number>
-  /** Ends when the next delivery gives its slot back, or has been settled. */
+  /** Ends when it is low, or the next delivery has been settled. */
   readonly freed: () => Effect.Effect<void>
   /** Those whose lease had lapsed. */
   readonly suspects: () => ReadonlyArray<Claimed>
@@ -59,62 +68,39 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
   Effect.gen(function*() {
     // A scope of its own, closed by `stop`: what is handed in while the worker stops must still be written.
     const scope = yield* Scope.make()
+    const fork = yield* Forking.forker
     const held = new Map<number, Held>()
-    const perEndpoint = new Map<string, number>()
     // What has been delivered needs no slot any more while it waits to be written down; what has failed does, since its endpoint may not be sent to then.
-    let inSlots = 0
-    let retries = 0
+    const slots = Slots.make(settings)
+    // Those that had a slot or waited for one when the last were begun.
+    let begun = 0
     let abandoned = false
     let stopping = false
-    // Slots that are kept: these count as held, but for what is done with what is.
-    let reserved = 0
     let next = Deferred.unsafeMake<void>(FiberId.none)
     let isAwaited = false
     const holds = yield* Effect.makeLatch(false)
 
     const add = (claimed: Claimed, since: number): void => {
-      held.set(claimed.id, { claimed, since, hasSlot: true })
-      inSlots++
-      more(claimed.endpoint.id)
-      if (claimed.retry) retries++
+      held.set(claimed.id, { claimed, since })
     }
-    const leaveSlot = (id: number): void => {
-      const entry = held.get(id)
-      if (entry?.hasSlot !== true) return
-      entry.hasSlot = false
-      inSlots--
-      fewer(entry.claimed.endpoint.id)
-      if (entry.claimed.retry) retries--
-      if (isAwaited) tellNext()
-    }
+    const open = (): number => slots.taken() + slots.waiting()
+    const isLow = (): boolean => open() <= Math.min(begun / 2, settings.concurrency * 3 / 4)
     const tellNext = (): void => {
       const current = next
       next = Deferred.unsafeMake<void>(FiberId.none)
       isAwaited = false
       Deferred.unsafeDone(current, Effect.void)
     }
-    const remove = (id: number): void => {
-      leaveSlot(id)
-      held.delete(id)
-    }
-    const more = (endpointId: string): void => {
-      perEndpoint.set(endpointId, slotsOf(endpointId) + 1)
-    }
-    const fewer = (endpointId: string): void => {
-      const left = slotsOf(endpointId) - 1
-      if (left <= 0) perEndpoint.delete(endpointId)
-      else perEndpoint.set(endpointId, left)
-    }
-    const slotsOf = (endpointId: string): number => perEndpoint.get(endpointId) ?? 0
-    // Of what waits to be written down there is a claim at most.
-    const slots = (): number => Math.max(inSlots, held.size - settings.claim) + reserved
+    // Of what waits to be written down there is a claim at most, and what was under way then.
+    const taken = (): number => slots.taken() + Math.max(0, held.size - open() - settings.claim)
 
     const free = Effect.suspend(() => {
       tellNext()
+      proceed()
       return held.size === 0 ? holds.close : Effect.void
     })
     const idle: Effect.Effect<void> = Effect.suspend(() =>
-      held.size + reserved === 0 ? Effect.void : Effect.zipRight(Deferred.await(next), idle)
+      held.size + slots.taken() === 0 ? Effect.void : Effect.zipRight(Deferred.await(next), idle)
     )
     const ended = (id: number): Effect.Effect<void> =>
       Effect.suspend(() => held.has(id) ? Effect.zipRight(Deferred.await(next), ended(id)) : Effect.void)
@@ -151,13 +137,21 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
           settled.lost.length === 0
             ? announce(settled, batch)
             : Effect.zipRight(lost(settled.lost), announce(settled, batch)),
-          Effect.as(drop(batch), batch.map(() => undefined))
+          Effect.zipRight(
+            settled.shut.length === 0
+              ? Effect.void
+              : handBack(settled.shut.flatMap((id) => slots.withdraw({ endpointId: id }))),
+            Effect.as(drop(batch), batch.map(() => undefined))
+          )
         ))
     }
 
     const drop = (batch: ReadonlyArray<Pick<Settling.Ended, "claimed">>): Effect.Effect<void> =>
       Effect.suspend(() => {
-        for (const { claimed } of batch) remove(claimed.id)
+        for (const { claimed } of batch) {
+          held.delete(claimed.id)
+          slots.leave(claimed)
+        }
         return free
       })
 
@@ -213,10 +207,30 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
           Cause.isDie(exit.cause) ? Effect.logError("webhook_worker_fault", exit.cause) : lost([ended])
         ))
 
+    const begin = (claimed: Claimed): void => {
+      const fiber = fork(run(claimed))
+      const entry = held.get(claimed.id)
+      if (entry !== undefined) entry.fiber = fiber
+    }
+
+    /** Begins those that wait, as far as there are slots. */
+    const proceed = (): void => {
+      for (let next = slots.next(); next !== undefined; next = slots.next()) begin(next)
+    }
+
     const run = (claimed: Claimed): Effect.Effect<void> =>
       Effect.catchAllCause(attempt(claimed), (cause) =>
         // A fault of ours: its lease is no longer renewed, so somebody will see that it lapsed.
         Effect.zipRight(Effect.logError("webhook_worker_fault", cause), letGo([{ claimed }])))
+
+    /** Hands back what hasn't been attempted, as if it had not been claimed. */
+    const handBack = (claimed: ReadonlyArray<Claimed>): Effect.Effect<void> =>
+      Effect.flatMap(monotonicNow, (endedAt) =>
+        Effect.forEach(
+          claimed,
+          (one) => submit({ claimed: one, report: undefined, crashed: false, startedAt: 0, chance: 0, endedAt }),
+          { discard: true }
+        ))
 
     // As `Effect.uninterruptible`: see `Masking`.
     const attempt = (claimed: Claimed): Effect.Effect<void> =>
@@ -228,44 +242,39 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
               const endedAt = FiberClock.monotonic(fiber)
               const end = (chance: number) => submit({ claimed, report, crashed: false, startedAt, chance, endedAt })
               if (report?.outcome !== "delivered") return Effect.flatMap(Random.next, end)
-              leaveSlot(claimed.id)
+              slots.delivered(claimed)
+              proceed()
+              if (isAwaited && isLow()) tellNext()
               // It has no next time.
               return end(0)
             })
         )
       )
 
-    const begin = (claimed: ReadonlyArray<Claimed>): Effect.Effect<void> =>
+    const beginAll = (claimed: ReadonlyArray<Claimed>): Effect.Effect<void> =>
       Effect.gen(function*() {
         // What is begun too late to be written keeps its lease until that ends.
         if (claimed.length === 0 || abandoned) return
         const now = yield* monotonicNow
-        for (const one of claimed) add(one, now)
+        const inSlots = claimed.filter((one) => {
+          add(one, now)
+          return slots.enter(one, now)
+        })
+        begun = open()
+        slots.forget()
         yield* Effect.withFiberRuntime<void>((fiber) => {
           Metrics.claimed(fiber, claimed.length)
           return Effect.void
         })
         yield* holds.open
-        for (const one of claimed) {
-          const fiber = yield* Effect.forkDaemon(run(one))
-          const entry = held.get(one.id)
-          if (entry !== undefined) entry.fiber = fiber
-        }
+        for (const one of inSlots) begin(one)
       })
 
-    const reserve = (endpoint: Endpoint): boolean => {
-      const isFull = slots() >= settings.concurrency ||
-        slotsOf(endpoint.id) >= (endpoint.maxConcurrency ?? settings.endpointConcurrency)
-      if (isFull || stopping) return false
-      reserved++
-      more(endpoint.id)
-      return true
-    }
+    const reserve = (endpoint: Endpoint): boolean => !stopping && taken() < settings.concurrency && slots.keep(endpoint)
 
     const unreserve = (endpoints: ReadonlyArray<Endpoint>): Effect.Effect<void> =>
       Effect.suspend(() => {
-        for (const { id } of endpoints) fewer(id)
-        reserved -= endpoints.length
+        for (const endpoint of endpoints) slots.giveBack(endpoint)
         return free
       })
 
@@ -296,6 +305,7 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
 
     const stop = Effect.gen(function*() {
       stopping = true
+      yield* handBack(slots.withdraw({ since: Infinity }))
       yield* within(idle, settings.grace)
       for (const { fiber } of held.values()) if (fiber !== undefined) yield* Fiber.interruptFork(fiber)
       yield* within(idle, handBackTime)
@@ -305,7 +315,7 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
     })
 
     return {
-      begin,
+      begin: beginAll,
       reserve,
       unreserve,
       giveUp: (claimed) =>
@@ -315,10 +325,16 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
           yield* submit({ claimed, report: undefined, crashed: true, startedAt: 0, chance: 0, endedAt: now })
         }),
       discardFor,
-      count: () => held.size + reserved,
+      count: () => held.size,
       slots,
-      slotsOf,
-      retries: () => retries,
+      taken,
+      isFull: (endpoints) => taken() >= settings.concurrency || !endpoints.some(slots.isFree),
+      open,
+      isLow,
+      handBackLate: Effect.flatMap(monotonicNow, (now) => {
+        const late = slots.withdraw({ since: now - longestWait })
+        return late.length === 0 ? Effect.void : handBack(late)
+      }),
       ids: () => [...held.keys()],
       freed: () => {
         isAwaited = true
@@ -337,7 +353,6 @@ interface Held {
   readonly claimed: Claimed
   /** Monotonic milliseconds. */
   readonly since: number
-  hasSlot: boolean
   fiber?: Fiber.RuntimeFiber<void>
 }
 
@@ -358,6 +373,9 @@ const passes = ({ reason }: OutboxUnavailable): boolean => reason !== "constrain
 /** From 50 ms, doubling to 2 s, for as long as it is worth it. */
 const firstRetry = Duration.millis(50)
 const retrying = Schedule.union(Schedule.exponential("100 millis"), Schedule.spaced("2 seconds"))
+
+/** Milliseconds. */
+const longestWait = 1000
 
 /** Time in which what was stopped is handed back, beyond the grace time. */
 const handBackTime = Duration.seconds(3)

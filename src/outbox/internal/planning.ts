@@ -54,10 +54,14 @@ export interface Plan {
 /** What is under way, and the limits. */
 export interface Load {
   readonly now: number
-  /** Slots of this worker that are taken, by retries among them, and of one endpoint. */
+  /** Slots of this worker that are taken, and those of one endpoint. */
   readonly held: number
-  readonly heldRetries: number
   readonly heldOf: (endpointId: string) => number
+  /** Retries that have one or wait for one. */
+  readonly heldRetries: number
+  /** How many may be claimed beyond the free slots, and of one endpoint. */
+  readonly ahead: number
+  readonly aheadOf: (endpointId: string) => number
   /** Slots, and most of one endpoint that doesn't say. */
   readonly concurrency: number
   readonly endpointConcurrency: number
@@ -86,7 +90,7 @@ export const plan = (candidates: ReadonlyArray<Candidate>, load: Load): Plan => 
   const suspects: Array<Endpoint> = []
   const open: Array<{ readonly candidate: Candidate; readonly room: number; readonly guarded: boolean }> = []
   let short = false
-  const free = Math.min(load.claim, load.concurrency - load.held)
+  const free = Math.min(load.claim, load.concurrency - load.held + load.ahead)
   for (const candidate of candidates) {
     const { due, endpoint, row } = candidate
     const from = readyAt(row, endpoint, load)
@@ -95,7 +99,8 @@ export const plan = (candidates: ReadonlyArray<Candidate>, load: Load): Plan => 
       continue
     }
     const limit = endpoint.maxConcurrency ?? load.endpointConcurrency
-    const room = limit - load.heldOf(endpoint.id)
+    const guarded = isGuarded(row, endpoint)
+    const room = limit - load.heldOf(endpoint.id) + (guarded ? 0 : load.aheadOf(endpoint.id))
     if (isDue(due.leased, load.now)) {
       if (room > 0 && free > 0) suspects.push(endpoint)
       else short = true
@@ -105,7 +110,7 @@ export const plan = (candidates: ReadonlyArray<Candidate>, load: Load): Plan => 
     }
     if (!isDue(due.first, load.now) && !isDue(due.retry, load.now)) continue
     if (room <= 0) short = true
-    else open.push({ candidate, room, guarded: isGuarded(row, endpoint) })
+    else open.push({ candidate, room, guarded })
   }
   const freeForRetries = Math.max(0, Math.min(free, load.concurrency - load.kept - load.heldRetries))
   if (open.length === 0 || free <= 0) {

@@ -88,6 +88,8 @@ export interface Settled {
   readonly events: ReadonlyArray<
     { readonly endpointId: string; readonly type: Health.HealthEvent | "endpoint.blocked"; readonly reason?: string }
   >
+  /** Endpoints that can't be sent to now. */
+  readonly shut: ReadonlyArray<string>
   readonly at: number
 }
 
@@ -96,7 +98,7 @@ export const settle = (
   store: Store,
   batch: ReadonlyArray<Ended>,
   schedule: Schedule,
-  health: Health.Settings
+  settings: Health.Settings
 ): Effect.Effect<Settled, OutboxUnavailable> =>
   store.transaction(Effect.gen(function*() {
     const now = yield* store.now
@@ -109,8 +111,8 @@ export const settle = (
     const ours = yield* record(store, decided, now)
     const settled = decided.filter(({ ended }) => ours.has(ended.claimed.id))
     yield* Ordering.release(store, locked)
-    const events = yield* foldHealth(store, settled, health, now)
-    return { settled, lost: batch.filter(({ claimed }) => !ours.has(claimed.id)), events, at: now }
+    const health = yield* foldHealth(store, settled, settings, now)
+    return { settled, lost: batch.filter(({ claimed }) => !ours.has(claimed.id)), ...health, at: now }
   }))
 
 /** Renews the leases that are still ours. */
@@ -248,7 +250,7 @@ const foldHealth = (
   settled: ReadonlyArray<Decided>,
   settings: Health.Settings,
   now: number
-): Effect.Effect<Settled["events"], SqlError> =>
+): Effect.Effect<Pick<Settled, "events" | "shut">, SqlError> =>
   Effect.gen(function*() {
     // One that was not sent gives its permit back.
     const told = settled.map(({ ended: { claimed, report }, settlement }) => ({
@@ -284,7 +286,7 @@ const foldHealth = (
       }
     }
     yield* EndpointRows.write(store, [...rows.values()], now)
-    return events
+    return { events, shut: [...rows.values()].filter((row) => !EndpointRows.canBeSentTo(row, now)).map(({ id }) => id) }
   })
 
 /** Days and hours after which an endpoint with nothing but failures is disabled. */
