@@ -149,6 +149,31 @@ describe("for an endpoint that delivers", () => {
       quiet
     ))
 
+  it.effect("what waits goes on in the slot of what has failed, when that is written down", () =>
+    Effect.gen(function*() {
+      yield* leave(first("a", 12))
+      yield* wake
+      yield* pass("1500 millis")
+      expect(yield* waiting).toBe(2)
+      yield* pass("1 second")
+      expect(yield* times()).toEqual([0, 0, 1000, 1000, 2000, 2000])
+      // Before what is claimed then.
+      expect((yield* calls()).map(({ id }) => id)).toEqual([0, 1, 2, 3, 4, 5].map((n) => `msg_${n}`))
+    }).pipe(Effect.provide(working(answers({ status: 404, delay: "1 second" }))), quiet))
+
+  it.effect("and has had nothing to deliver since, nothing is claimed ahead", () =>
+    Effect.gen(function*() {
+      for (let n = 0; n < 3; n++) {
+        yield* leave(first("a", 2), `before_${n}_`)
+        yield* wake
+        yield* pass("3 seconds")
+      }
+      yield* leave(first("a", 12))
+      yield* wake
+      yield* pass("500 millis")
+      expect([yield* waiting, yield* calls()]).toEqual([0, expect.objectContaining({ length: 8 })])
+    }).pipe(Effect.provide(working(answers())), quiet))
+
   it.effect("what has waited for a second is handed back: others may have a slot for it", () =>
     Effect.gen(function*() {
       yield* leave(first("a", 12))

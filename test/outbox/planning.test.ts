@@ -78,6 +78,16 @@ describe("a plan", () => {
     expect([sum(shares), Math.min(...shares), Math.max(...shares)]).toEqual([64, 3, 4])
   })
 
+  it("claims ahead of the free slots for who has delivered, and not for who must be asked", () => {
+    const ahead = { ahead: 12, aheadOf: (id: string) => id === "b" ? 0 : 20 }
+    const half = { held: 60, heldOf: () => 10, ...ahead }
+    expect(wanted(plan(many(1, { first: 0 }), half))).toEqual({ e0: [16, 0] })
+    expect(wanted(plan({ a: { first: 0 }, b: { first: 0 } }, half))).toEqual({ a: [16, 0] })
+    expect(wanted(plan({ a: { first: 0, endpoint: { rateLimit: 5 } } }, { ...half, heldOf: () => 8 }))).toEqual({
+      a: [2, 0]
+    })
+  })
+
   it("gives retries equal shares of what they may have", () => {
     const shares = Object.values(wanted(plan(many(10, { retry: 0 })))).map(([, retry]) => retry!)
     expect([shares.length, sum(shares), Math.min(...shares), Math.max(...shares)]).toEqual([10, 48, 4, 5])
