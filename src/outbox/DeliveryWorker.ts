@@ -30,10 +30,7 @@ export interface Options {
   readonly concurrency?: number | undefined
   /** Requests in flight to one endpoint that doesn't say; default 10. */
   readonly endpointConcurrency?: number | undefined
-  /**
-   * Most deliveries in one claim, and most that have a slot or wait for one: for endpoints that deliver, more is claimed than `concurrency`, to go as soon as a slot is
-   * free; default 200.
-   */
+  /** Most deliveries in one claim; default 200. */
   readonly claim?: number | undefined
   /** Longest time between two looks for what is due; default 1 second. */
   readonly poll?: Duration.DurationInput | undefined

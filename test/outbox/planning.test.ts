@@ -48,8 +48,6 @@ const load = (given: Partial<Planning.Load> = {}): Planning.Load => ({
   held: 0,
   heldRetries: 0,
   heldOf: () => 0,
-  ahead: 0,
-  aheadOf: () => 0,
   concurrency: 64,
   endpointConcurrency: 10,
   claim: 200,
@@ -76,16 +74,6 @@ describe("a plan", () => {
     const crowded = plan(many(20, { first: 0 }))
     const shares = Object.values(wanted(crowded)).map(([first]) => first!)
     expect([sum(shares), Math.min(...shares), Math.max(...shares)]).toEqual([64, 3, 4])
-  })
-
-  it("claims ahead of the free slots for who has delivered, and not for who must be asked", () => {
-    const ahead = { ahead: 12, aheadOf: (id: string) => id === "b" ? 0 : 20 }
-    const half = { held: 60, heldOf: () => 10, ...ahead }
-    expect(wanted(plan(many(1, { first: 0 }), half))).toEqual({ e0: [16, 0] })
-    expect(wanted(plan({ a: { first: 0 }, b: { first: 0 } }, half))).toEqual({ a: [16, 0] })
-    expect(wanted(plan({ a: { first: 0, endpoint: { rateLimit: 5 } } }, { ...half, heldOf: () => 8 }))).toEqual({
-      a: [2, 0]
-    })
   })
 
   it("gives retries equal shares of what they may have", () => {

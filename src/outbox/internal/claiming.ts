@@ -61,8 +61,12 @@ export const claim = (
   wants: ReadonlyArray<Want>,
   lease: Lease
 ): Effect.Effect<ReadonlyArray<Claimed>, OutboxUnavailable> =>
-  store.dialect === "pg" && !wants.some(({ guarded }) => guarded)
-    ? claimAtOnce(store, wants, lease)
+  store.dialect === "pg" && wants.length <= mostTerms / 2 && !wants.some(({ guarded }) => guarded)
+    ? Effect.catchAll(
+      claimAtOnce(store, wants, lease),
+      // Of the host's isolation, PostgreSQL may have ended it in favour of another.
+      (error) => error.reason === "busy" ? claimAsked(store, wants, lease) : Effect.fail(error)
+    )
     : claimAsked(store, wants, lease)
 
 /** In one statement, which is a transaction by itself: four take the way to PostgreSQL and back. */

@@ -63,10 +63,6 @@ export const isOpen = ({ sql }: Store, now: number): Statement.Fragment =>
     sql.literal(`e.circuit LIKE '%"_tag":"Closed"%'`)
   })))`
 
-/** The same of a row. */
-export const canBeSentTo = ({ circuit, disabled, pausedUntil }: EndpointRow, now: number): boolean =>
-  disabled === undefined && (pausedUntil ?? 0) <= now && circuit._tag === "Closed"
-
 /** The rows of these endpoints as far as there are any, without a lock. */
 export const read = (
   store: Store,
@@ -81,7 +77,7 @@ export const read = (
 
 /**
  * The rows of these endpoints as far as there are any, kept until the transaction ends from whoever would `write` that they can't be sent to: call it in one. Others may
- * keep them, too, and what is written of those that can be goes on.
+ * keep them, too; what is written of those that can be sent to mostly doesn't wait.
  */
 export const keep = (
   store: Store,
@@ -107,18 +103,20 @@ export const readAll = (
 
 /**
  * The rows of these endpoints, made where absent, and locked until the transaction ends: call it in one, and once, since
- * two calls of two transactions could wait for each other. On SQLite the transaction itself is the lock.
+ * two calls of two transactions could wait for each other. On SQLite the transaction itself is the lock. `mayClose`: `write` may have to say of several that they
+ * can't be sent to; what that waits for is waited for here then, in the order of the ids.
  */
 export const lock = (
   store: Store,
   ids: ReadonlyArray<string>,
   now: number,
-  settings: Circuit.Settings = defaultSettings
+  settings: Circuit.Settings = defaultSettings,
+  mayClose = false
 ): Effect.Effect<ReadonlyMap<string, EndpointRow>, SqlError.SqlError> => {
   if (ids.length === 0) return Effect.succeed(new Map<string, EndpointRow>())
   const { executePrepared, sql, tables } = store
   // One statement for both, and in the order of the ids: whoever inserts or locks several never waits in a circle.
-  return Effect.map(
+  const locked = Effect.map(
     executePrepared<RawRow>`
       INSERT INTO ${tables.endpoints} AS e (id, consecutive_failures, updated_at)
       SELECT DISTINCT v.id, 0, CAST(${now} AS BIGINT) FROM ${idsOf(store, ids)} WHERE v.id IS NOT NULL ORDER BY v.id
@@ -126,6 +124,7 @@ export const lock = (
       RETURNING ${sql.literal(written.join(", "))}`,
     (rows) => toMap(rows, settings)
   )
+  return mayClose ? Effect.zipRight(close(store, ids), locked) : locked
 }
 
 /**
@@ -147,12 +146,8 @@ export const write = (
   rows: ReadonlyArray<EndpointRow>,
   now: number
 ): Effect.Effect<void, SqlError.SqlError> => {
-  const closing = store.dialect === "pg" ? rows.filter((row) => !canBeSentTo(row, now)).map(({ id }) => id) : []
-  return closing.length === 0 ? put(store, rows, now) : Effect.zipRight(
-    store.execute`SELECT e.id FROM ${store.tables.endpoints} AS e
-      WHERE e.id IN (SELECT v.id FROM ${idsOf(store, closing)}) ORDER BY e.id FOR UPDATE OF e`,
-    put(store, rows, now)
-  )
+  const closing = rows.filter((row) => !canBeSentTo(row, now)).map(({ id }) => id)
+  return closing.length === 0 ? put(store, rows, now) : Effect.zipRight(close(store, closing), put(store, rows, now))
 }
 
 /** The same of rows that are as open as they were: it waits for nobody. */
@@ -202,6 +197,17 @@ const written: ReadonlyArray<string> = Object.keys(types)
 type RawRow = { readonly [K in Column]: (typeof types)[K] extends "text" ? string | null : number | string | null }
 
 const columns = (store: Store): Statement.Fragment => store.sql.literal(written.map((name) => `e.${name}`).join(", "))
+
+/** `isOpen` of a row. */
+const canBeSentTo = ({ circuit, disabled, pausedUntil }: EndpointRow, now: number): boolean =>
+  disabled === undefined && (pausedUntil ?? 0) <= now && circuit._tag === "Closed"
+
+/** Waits for those who `keep` the rows, and keeps others from doing so. */
+const close = (store: Store, ids: ReadonlyArray<string>): Effect.Effect<unknown, SqlError.SqlError> =>
+  store.dialect === "pg"
+    ? store.execute`SELECT e.id FROM ${store.tables.endpoints} AS e
+        WHERE e.id IN (SELECT v.id FROM ${idsOf(store, ids)}) ORDER BY e.id FOR UPDATE OF e`
+    : Effect.void
 
 /** Weaker than what an update of what isn't a key takes: results are written at the same time. */
 const keeping = (store: Store): Statement.Fragment =>

@@ -13,7 +13,6 @@ import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as FiberClock from "../../FiberClock.js"
-import * as Forking from "../../Forking.js"
 import { monotonicNow } from "../../http/internal/monotonic.js"
 import { turn } from "../../http/internal/turn.js"
 import { uninterruptibleMask } from "../../Masking.js"
@@ -25,7 +24,6 @@ import * as Batching from "./batching.js"
 import type { Claimed } from "./claiming.js"
 import * as Discarding from "./discarding.js"
 import * as Settling from "./settling.js"
-import * as Slots from "./slots.js"
 import type { Parts, Settings } from "./workerParts.js"
 
 export interface Holding {
@@ -38,21 +36,11 @@ export interface Holding {
   readonly giveUp: (claimed: Claimed) => Effect.Effect<void>
   /** Discards what is pending for endpoints that don't want to hear from us. */
   readonly discardFor: (endpointIds: ReadonlyArray<string>) => Effect.Effect<void, OutboxUnavailable>
-  /** Deliveries from claim to settlement. */
   readonly count: () => number
-  readonly slots: Slots.Slots
-  /** Slots that can't be had: those that are taken, and those for which too much waits to be written down. */
-  readonly taken: () => number
-  /** Whether there is no slot for any of these. */
-  readonly isFull: (endpoints: ReadonlyArray<Endpoint>) => boolean
-  /** Deliveries that have a slot or wait for one. */
-  readonly open: () => number
-  /** Whether it is time for the next claim: half of those that were open after the last one have ended, and a quarter of the slots is free. */
-  readonly isLow: () => boolean
-  /** Hands back what has waited for a slot for a second: its endpoint has become slow, and others may have slots. */
-  readonly handBackLate: Effect.Effect<void>
+  readonly countOf: (endpointId: string) => number
+  readonly retries: () => number
   readonly ids: () => ReadonlyArray<number>
-  /** Ends when it is low, or the next delivery has been settled. */
+  /** Ends when the next delivery has been settled. */
   readonly freed: () => Effect.Effect<void>
   /** Those whose lease had lapsed. */
   readonly suspects: () => ReadonlyArray<Claimed>
@@ -68,39 +56,46 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
   Effect.gen(function*() {
     // A scope of its own, closed by `stop`: what is handed in while the worker stops must still be written.
     const scope = yield* Scope.make()
-    const fork = yield* Forking.forker
     const held = new Map<number, Held>()
-    // What has been delivered needs no slot any more while it waits to be written down; what has failed does, since its endpoint may not be sent to then.
-    const slots = Slots.make(settings)
-    // Those that had a slot or waited for one when the last were begun.
-    let begun = 0
+    const perEndpoint = new Map<string, number>()
+    let retries = 0
     let abandoned = false
     let stopping = false
+    // Slots that are kept: these count as held, but for what is done with what is.
+    let reserved = 0
     let next = Deferred.unsafeMake<void>(FiberId.none)
-    let isAwaited = false
     const holds = yield* Effect.makeLatch(false)
 
     const add = (claimed: Claimed, since: number): void => {
       held.set(claimed.id, { claimed, since })
+      more(claimed.endpoint.id)
+      if (claimed.retry) retries++
     }
-    const open = (): number => slots.taken() + slots.waiting()
-    const isLow = (): boolean => open() <= Math.min(begun / 2, settings.concurrency * 3 / 4)
-    const tellNext = (): void => {
-      const current = next
-      next = Deferred.unsafeMake<void>(FiberId.none)
-      isAwaited = false
-      Deferred.unsafeDone(current, Effect.void)
+    const remove = ({ endpoint, id, retry }: Claimed): void => {
+      if (!held.delete(id)) return
+      fewer(endpoint.id)
+      if (retry) retries--
     }
-    // Of what waits to be written down there is a claim at most, and what was under way then.
-    const taken = (): number => slots.taken() + Math.max(0, held.size - open() - settings.claim)
+    const more = (endpointId: string): void => {
+      perEndpoint.set(endpointId, countOf(endpointId) + 1)
+    }
+    const fewer = (endpointId: string): void => {
+      const left = countOf(endpointId) - 1
+      if (left <= 0) perEndpoint.delete(endpointId)
+      else perEndpoint.set(endpointId, left)
+    }
+    const countOf = (endpointId: string): number => perEndpoint.get(endpointId) ?? 0
 
     const free = Effect.suspend(() => {
-      tellNext()
-      proceed()
-      return held.size === 0 ? holds.close : Effect.void
+      const current = next
+      next = Deferred.unsafeMake<void>(FiberId.none)
+      return Effect.zipRight(
+        held.size === 0 ? holds.close : Effect.void,
+        Effect.asVoid(Deferred.succeed(current, undefined))
+      )
     })
     const idle: Effect.Effect<void> = Effect.suspend(() =>
-      held.size + slots.taken() === 0 ? Effect.void : Effect.zipRight(Deferred.await(next), idle)
+      held.size + reserved === 0 ? Effect.void : Effect.zipRight(Deferred.await(next), idle)
     )
     const ended = (id: number): Effect.Effect<void> =>
       Effect.suspend(() => held.has(id) ? Effect.zipRight(Deferred.await(next), ended(id)) : Effect.void)
@@ -137,21 +132,13 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
           settled.lost.length === 0
             ? announce(settled, batch)
             : Effect.zipRight(lost(settled.lost), announce(settled, batch)),
-          Effect.zipRight(
-            settled.shut.length === 0
-              ? Effect.void
-              : handBack(settled.shut.flatMap((id) => slots.withdraw({ endpointId: id }))),
-            Effect.as(drop(batch), batch.map(() => undefined))
-          )
+          Effect.as(drop(batch), batch.map(() => undefined))
         ))
     }
 
     const drop = (batch: ReadonlyArray<Pick<Settling.Ended, "claimed">>): Effect.Effect<void> =>
       Effect.suspend(() => {
-        for (const { claimed } of batch) {
-          held.delete(claimed.id)
-          slots.leave(claimed)
-        }
+        for (const { claimed } of batch) remove(claimed)
         return free
       })
 
@@ -207,30 +194,10 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
           Cause.isDie(exit.cause) ? Effect.logError("webhook_worker_fault", exit.cause) : lost([ended])
         ))
 
-    const begin = (claimed: Claimed): void => {
-      const fiber = fork(run(claimed))
-      const entry = held.get(claimed.id)
-      if (entry !== undefined) entry.fiber = fiber
-    }
-
-    /** Begins those that wait, as far as there are slots. */
-    const proceed = (): void => {
-      for (let next = slots.next(); next !== undefined; next = slots.next()) begin(next)
-    }
-
     const run = (claimed: Claimed): Effect.Effect<void> =>
       Effect.catchAllCause(attempt(claimed), (cause) =>
         // A fault of ours: its lease is no longer renewed, so somebody will see that it lapsed.
         Effect.zipRight(Effect.logError("webhook_worker_fault", cause), letGo([{ claimed }])))
-
-    /** Hands back what hasn't been attempted, as if it had not been claimed. */
-    const handBack = (claimed: ReadonlyArray<Claimed>): Effect.Effect<void> =>
-      Effect.flatMap(monotonicNow, (endedAt) =>
-        Effect.forEach(
-          claimed,
-          (one) => submit({ claimed: one, report: undefined, crashed: false, startedAt: 0, chance: 0, endedAt }),
-          { discard: true }
-        ))
 
     // As `Effect.uninterruptible`: see `Masking`.
     const attempt = (claimed: Claimed): Effect.Effect<void> =>
@@ -241,40 +208,43 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
             Effect.withFiberRuntime((fiber) => {
               const endedAt = FiberClock.monotonic(fiber)
               const end = (chance: number) => submit({ claimed, report, crashed: false, startedAt, chance, endedAt })
-              if (report?.outcome !== "delivered") return Effect.flatMap(Random.next, end)
-              slots.delivered(claimed)
-              proceed()
-              if (isAwaited && isLow()) tellNext()
-              // It has no next time.
-              return end(0)
+              // What is delivered has no next time.
+              return report?.outcome === "delivered" ? end(0) : Effect.flatMap(Random.next, end)
             })
         )
       )
 
-    const beginAll = (claimed: ReadonlyArray<Claimed>): Effect.Effect<void> =>
+    const begin = (claimed: ReadonlyArray<Claimed>): Effect.Effect<void> =>
       Effect.gen(function*() {
         // What is begun too late to be written keeps its lease until that ends.
         if (claimed.length === 0 || abandoned) return
         const now = yield* monotonicNow
-        const inSlots = claimed.filter((one) => {
-          add(one, now)
-          return slots.enter(one, now)
-        })
-        begun = open()
-        slots.forget()
+        for (const one of claimed) add(one, now)
         yield* Effect.withFiberRuntime<void>((fiber) => {
           Metrics.claimed(fiber, claimed.length)
           return Effect.void
         })
         yield* holds.open
-        for (const one of inSlots) begin(one)
+        for (const one of claimed) {
+          const fiber = yield* Effect.forkDaemon(run(one))
+          const entry = held.get(one.id)
+          if (entry !== undefined) entry.fiber = fiber
+        }
       })
 
-    const reserve = (endpoint: Endpoint): boolean => !stopping && taken() < settings.concurrency && slots.keep(endpoint)
+    const reserve = (endpoint: Endpoint): boolean => {
+      const isFull = held.size + reserved >= settings.concurrency ||
+        countOf(endpoint.id) >= (endpoint.maxConcurrency ?? settings.endpointConcurrency)
+      if (isFull || stopping) return false
+      reserved++
+      more(endpoint.id)
+      return true
+    }
 
     const unreserve = (endpoints: ReadonlyArray<Endpoint>): Effect.Effect<void> =>
       Effect.suspend(() => {
-        for (const endpoint of endpoints) slots.giveBack(endpoint)
+        for (const { id } of endpoints) fewer(id)
+        reserved -= endpoints.length
         return free
       })
 
@@ -305,7 +275,6 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
 
     const stop = Effect.gen(function*() {
       stopping = true
-      yield* handBack(slots.withdraw({ since: Infinity }))
       yield* within(idle, settings.grace)
       for (const { fiber } of held.values()) if (fiber !== undefined) yield* Fiber.interruptFork(fiber)
       yield* within(idle, handBackTime)
@@ -315,7 +284,7 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
     })
 
     return {
-      begin: beginAll,
+      begin,
       reserve,
       unreserve,
       giveUp: (claimed) =>
@@ -325,21 +294,11 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
           yield* submit({ claimed, report: undefined, crashed: true, startedAt: 0, chance: 0, endedAt: now })
         }),
       discardFor,
-      count: () => held.size,
-      slots,
-      taken,
-      isFull: (endpoints) => taken() >= settings.concurrency || !endpoints.some(slots.isFree),
-      open,
-      isLow,
-      handBackLate: Effect.flatMap(monotonicNow, (now) => {
-        const late = slots.withdraw({ since: now - longestWait })
-        return late.length === 0 ? Effect.void : handBack(late)
-      }),
+      count: () => held.size + reserved,
+      countOf,
+      retries: () => retries,
       ids: () => [...held.keys()],
-      freed: () => {
-        isAwaited = true
-        return Deferred.await(next)
-      },
+      freed: () => Deferred.await(next),
       suspects: () => [...held.values()].flatMap(({ claimed }) => claimed.lapses > 0 ? [claimed] : []),
       quiet,
       ended,
@@ -373,9 +332,6 @@ const passes = ({ reason }: OutboxUnavailable): boolean => reason !== "constrain
 /** From 50 ms, doubling to 2 s, for as long as it is worth it. */
 const firstRetry = Duration.millis(50)
 const retrying = Schedule.union(Schedule.exponential("100 millis"), Schedule.spaced("2 seconds"))
-
-/** Milliseconds. */
-const longestWait = 1000
 
 /** Time in which what was stopped is handed back, beyond the grace time. */
 const handBackTime = Duration.seconds(3)

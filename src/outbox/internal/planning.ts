@@ -54,15 +54,11 @@ export interface Plan {
 /** What is under way, and the limits. */
 export interface Load {
   readonly now: number
-  /** Slots of this worker that are taken, and those of one endpoint. */
+  /** Deliveries that this worker holds, retries among them, and those of one endpoint. */
   readonly held: number
-  readonly heldOf: (endpointId: string) => number
-  /** Retries that have one or wait for one. */
   readonly heldRetries: number
-  /** How many may be claimed beyond the free slots, and of one endpoint. */
-  readonly ahead: number
-  readonly aheadOf: (endpointId: string) => number
-  /** Slots, and most of one endpoint that doesn't say. */
+  readonly heldOf: (endpointId: string) => number
+  /** Most deliveries held, and most of one endpoint that doesn't say. */
   readonly concurrency: number
   readonly endpointConcurrency: number
   /** Most deliveries in one claim. */
@@ -90,7 +86,7 @@ export const plan = (candidates: ReadonlyArray<Candidate>, load: Load): Plan => 
   const suspects: Array<Endpoint> = []
   const open: Array<{ readonly candidate: Candidate; readonly room: number; readonly guarded: boolean }> = []
   let short = false
-  const free = Math.min(load.claim, load.concurrency - load.held + load.ahead)
+  const free = Math.min(load.claim, load.concurrency - load.held)
   for (const candidate of candidates) {
     const { due, endpoint, row } = candidate
     const from = readyAt(row, endpoint, load)
@@ -99,8 +95,7 @@ export const plan = (candidates: ReadonlyArray<Candidate>, load: Load): Plan => 
       continue
     }
     const limit = endpoint.maxConcurrency ?? load.endpointConcurrency
-    const guarded = isGuarded(row, endpoint)
-    const room = limit - load.heldOf(endpoint.id) + (guarded ? 0 : load.aheadOf(endpoint.id))
+    const room = limit - load.heldOf(endpoint.id)
     if (isDue(due.leased, load.now)) {
       if (room > 0 && free > 0) suspects.push(endpoint)
       else short = true
@@ -110,7 +105,7 @@ export const plan = (candidates: ReadonlyArray<Candidate>, load: Load): Plan => 
     }
     if (!isDue(due.first, load.now) && !isDue(due.retry, load.now)) continue
     if (room <= 0) short = true
-    else open.push({ candidate, room, guarded })
+    else open.push({ candidate, room, guarded: isGuarded(row, endpoint) })
   }
   const freeForRetries = Math.max(0, Math.min(free, load.concurrency - load.kept - load.heldRetries))
   if (open.length === 0 || free <= 0) {

@@ -88,8 +88,6 @@ export interface Settled {
   readonly events: ReadonlyArray<
     { readonly endpointId: string; readonly type: Health.HealthEvent | "endpoint.blocked"; readonly reason?: string }
   >
-  /** Endpoints that can't be sent to now. */
-  readonly shut: ReadonlyArray<string>
   readonly at: number
 }
 
@@ -98,7 +96,7 @@ export const settle = (
   store: Store,
   batch: ReadonlyArray<Ended>,
   schedule: Schedule,
-  settings: Health.Settings
+  health: Health.Settings
 ): Effect.Effect<Settled, OutboxUnavailable> =>
   store.transaction(Effect.gen(function*() {
     const now = yield* store.now
@@ -111,8 +109,8 @@ export const settle = (
     const ours = yield* record(store, decided, now)
     const settled = decided.filter(({ ended }) => ours.has(ended.claimed.id))
     yield* Ordering.release(store, locked)
-    const health = yield* foldHealth(store, settled, settings, now)
-    return { settled, lost: batch.filter(({ claimed }) => !ours.has(claimed.id)), ...health, at: now }
+    const events = yield* foldHealth(store, settled, health, now)
+    return { settled, lost: batch.filter(({ claimed }) => !ours.has(claimed.id)), events, at: now }
   }))
 
 /** Renews the leases that are still ours. */
@@ -250,7 +248,7 @@ const foldHealth = (
   settled: ReadonlyArray<Decided>,
   settings: Health.Settings,
   now: number
-): Effect.Effect<Pick<Settled, "events" | "shut">, SqlError> =>
+): Effect.Effect<Settled["events"], SqlError> =>
   Effect.gen(function*() {
     // One that was not sent gives its permit back.
     const told = settled.map(({ ended: { claimed, report }, settlement }) => ({
@@ -261,7 +259,9 @@ const foldHealth = (
       result: report === undefined || isStale(report) ? "Neutral" as const : Outcome.forCircuit(report)
     }))
     const ids = [...new Set(told.map(({ claimed }) => claimed.endpoint.id))].sort()
-    const rows = new Map(yield* EndpointRows.lock(store, ids, now, settings.circuit))
+    // What has failed may close its endpoint to claims.
+    const mayClose = told.some(({ report }) => report !== undefined && report.outcome !== "delivered")
+    const rows = new Map(yield* EndpointRows.lock(store, ids, now, settings.circuit, mayClose))
     const events: Array<Settled["events"][number]> = []
     const blocked = new Set<string>()
     for (const { claimed, report, result, settlement } of told) {
@@ -286,7 +286,7 @@ const foldHealth = (
       }
     }
     yield* EndpointRows.write(store, [...rows.values()], now)
-    return { events, shut: [...rows.values()].filter((row) => !EndpointRows.canBeSentTo(row, now)).map(({ id }) => id) }
+    return events
   })
 
 /** Days and hours after which an endpoint with nothing but failures is disabled. */

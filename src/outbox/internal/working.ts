@@ -56,14 +56,12 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
     /** One look: claims what may go now, and tells how long there is nothing to look for. */
     const look: Effect.Effect<Rest, OutboxUnavailable> = Effect.gen(function*() {
       if (!(yield* locked)) return { time: settings.poll, short: false }
-      yield* holding.handBackLate
       const now = yield* store.now
       yield* sweep(now)
       const { again: unseen, due: known, later } = yield* see(now)
       // What came meanwhile may be of an endpoint that this look left out.
       const longest = unseen === 0 ? settings.poll : Math.min(settings.poll, unseen)
       if (known.length === 0) {
-        holding.slots.forget()
         yield* Metrics.circuits([])
         return { time: Math.min(longest, Math.max(0, later - now)), short: false }
       }
@@ -72,11 +70,9 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
       yield* holding.discardFor([...rows.values()].filter(discards).map(({ id }) => id))
       const plan = Planning.plan(known.map((one) => ({ ...one, row: rows.get(one.endpoint.id) })), {
         now,
-        held: holding.taken(),
-        heldOf: holding.slots.takenOf,
-        heldRetries: holding.slots.retries(),
-        ahead: holding.slots.ahead(),
-        aheadOf: holding.slots.aheadOf,
+        held: holding.count(),
+        heldRetries: holding.retries(),
+        heldOf: holding.countOf,
         concurrency: settings.concurrency,
         endpointConcurrency: settings.endpointConcurrency,
         claim: settings.claim,
@@ -96,9 +92,7 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
       if (claimed.length > 0) {
         misses = 0
         // Of those that are put off at first, a claim leaves some.
-        if (firstDelay > 0 || !plan.complete || !Claiming.isAll(plan.wants, claimed)) {
-          return { time, short: true, serving: known.map(({ endpoint }) => endpoint) }
-        }
+        if (firstDelay > 0 || !plan.complete || !Claiming.isAll(plan.wants, claimed)) return again
         // PostgreSQL's also passes over what somebody has locked, who may let go of it without a word.
         return { time: store.dialect === "pg" ? Math.min(time, passedOver) : time, short }
       }
@@ -181,26 +175,13 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
         // It may have been what a suspect waits for.
         if (vain > 0) aloneFrom = 0
       })
-      return Effect.flatMap(Effect.zipLeft(look, looked), ({ serving, short, time }) => {
+      return Effect.flatMap(Effect.zipLeft(look, looked), ({ short, time }) => {
         idle = time > 0 && !short && !superseded
-        const until = (freed: Effect.Effect<void>) =>
-          Effect.raceFirst(
-            Effect.sleep(Duration.millis(time)),
-            short ? Effect.raceFirst(woken, freed) : woken
-          )
-        const rest = serving === undefined
-          ? time <= 0 ? turn : until(freed)
-          : Effect.suspend(() =>
-            time > 0 && holding.isFull(serving) ? Effect.zipRight(until(holding.freed()), gather) : gather
-          )
+        const rest = time <= 0
+          ? turn
+          : Effect.raceFirst(Effect.sleep(Duration.millis(time)), short ? Effect.raceFirst(woken, freed) : woken)
         return Effect.zipRight(Effect.zipRight(recovered, housekeeping), rest)
       })
-    })
-
-    /** A turn of the event loop, and more for as long as each brings the end of attempts and there is enough to do: a claim of many costs little more than one of few. */
-    const gather: Effect.Effect<void> = Effect.suspend(() => {
-      const before = holding.open()
-      return Effect.flatMap(turn, () => holding.open() < before && !holding.isLow() ? gather : Effect.void)
     })
 
     const looked = Effect.map(monotonicNow, (now) => {
@@ -279,8 +260,6 @@ interface Rest {
   readonly time: number
   /** Whether something is due that has to wait until something under way has ended. */
   readonly short: boolean
-  /** Endpoints for which something more may be due, after some was claimed: it is looked for again at once, if there is a slot for any of them. */
-  readonly serving?: ReadonlyArray<Endpoint>
 }
 
 const again: Rest = { time: 0, short: false }
