@@ -37,6 +37,7 @@ export interface Holding {
   /** Discards what is pending for endpoints that don't want to hear from us. */
   readonly discardFor: (endpointIds: ReadonlyArray<string>) => Effect.Effect<void, OutboxUnavailable>
   readonly count: () => number
+  /** Those of an endpoint that are under way, or have failed and are not settled yet. */
   readonly countOf: (endpointId: string) => number
   readonly retries: () => number
   readonly ids: () => ReadonlyArray<number>
@@ -67,14 +68,20 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
     const holds = yield* Effect.makeLatch(false)
 
     const add = (claimed: Claimed, since: number): void => {
-      held.set(claimed.id, { claimed, since })
+      held.set(claimed.id, { claimed, since, counts: true })
       more(claimed.endpoint.id)
       if (claimed.retry) retries++
     }
-    const remove = ({ endpoint, id, retry }: Claimed): void => {
-      if (!held.delete(id)) return
+    /** One that has been delivered is under way no more: the endpoint may get the next while this is written down. */
+    const leave = ({ endpoint, id }: Claimed): void => {
+      const entry = held.get(id)
+      if (entry?.counts !== true) return
+      entry.counts = false
       fewer(endpoint.id)
-      if (retry) retries--
+    }
+    const remove = (claimed: Claimed): void => {
+      leave(claimed)
+      if (held.delete(claimed.id) && claimed.retry) retries--
     }
     const more = (endpointId: string): void => {
       perEndpoint.set(endpointId, countOf(endpointId) + 1)
@@ -208,8 +215,11 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
             Effect.withFiberRuntime((fiber) => {
               const endedAt = FiberClock.monotonic(fiber)
               const end = (chance: number) => submit({ claimed, report, crashed: false, startedAt, chance, endedAt })
-              // What is delivered has no next time.
-              return report?.outcome === "delivered" ? end(0) : Effect.flatMap(Random.next, end)
+              // After a failure the endpoint may not be sent to: that shows when it is written down.
+              if (report?.outcome !== "delivered") return Effect.flatMap(Random.next, end)
+              leave(claimed)
+              // It has no next time.
+              return end(0)
             })
         )
       )
@@ -312,6 +322,8 @@ interface Held {
   readonly claimed: Claimed
   /** Monotonic milliseconds. */
   readonly since: number
+  /** Among those of its endpoint. */
+  counts: boolean
   fiber?: Fiber.RuntimeFiber<void>
 }
 

@@ -1,0 +1,115 @@
+/** Slots of a worker whose results can't be written down for a while: somebody holds the row of an endpoint. */
+import * as SqlClient from "@effect/sql/SqlClient"
+import { expect, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as OutboxSchema from "../../src/outbox/Schema.js"
+import { postgres } from "../support/backends.js"
+import { quiet } from "../support/recording.js"
+import {
+  calls,
+  eventually,
+  leave,
+  pass,
+  prepared,
+  type Setup,
+  start,
+  states,
+  wake,
+  working
+} from "../support/working.js"
+
+const database = Layer.orDie(Layer.provideMerge(OutboxSchema.layerMigrated({ clock: "process" }), postgres.layer))
+
+const over = (setup: Setup) => Effect.provide(prepared({ ...setup, database }))
+
+/** Runs the effect while a transaction keeps all that is settled of `a` from being written. */
+const whileHeld = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    yield* sql`INSERT INTO webhook_endpoints (id, consecutive_failures, updated_at) VALUES ('a', 0, 0)`
+    const held = yield* Deferred.make<void>()
+    const end = yield* Deferred.make<void>()
+    const holding = yield* Effect.forkScoped(sql.withTransaction(Effect.zipRight(
+      sql`SELECT id FROM webhook_endpoints WHERE id = 'a' FOR NO KEY UPDATE`,
+      Effect.zipRight(Deferred.succeed(held, undefined), Deferred.await(end))
+    )))
+    yield* Deferred.await(held)
+    const value = yield* effect
+    yield* Deferred.succeed(end, undefined)
+    yield* Fiber.join(holding)
+    return value
+  })
+
+const reached = (endpoint: string, count: number) =>
+  eventually(Effect.map(calls(endpoint), ({ length }) => length >= count))
+
+const first = (endpoint: string, count: number) =>
+  Array.from({ length: count }, () => ({ lane: "first", endpoint }) as const)
+
+const all = (state: string) => eventually(Effect.map(states, (states) => states.every((one) => one === state)))
+
+it.effect("what has been delivered lets its endpoint have the next, and keeps the worker's slot until it is written down", () =>
+  Effect.gen(function*() {
+    yield* leave([...first("a", 5), ...first("b", 1)])
+    yield* whileHeld(Effect.gen(function*() {
+      yield* start({ concurrency: 3, endpointConcurrency: 1, claim: 1 })
+      yield* eventually(Effect.map(calls(), ({ length }) => length >= 3))
+      expect(new Set(yield* states)).toEqual(new Set(["pending"]))
+    }))
+    yield* all("delivered")
+    expect((yield* calls("a")).filter(({ beside }) => beside.some(({ endpoint }) => endpoint === "a"))).toEqual([])
+  }).pipe(Effect.scoped, over({ endpoints: { a: {}, b: {} } }), quiet))
+
+it.effect("no more is sent than there are slots, while nothing can be written down", () =>
+  Effect.gen(function*() {
+    yield* leave(first("a", 12))
+    const sent = yield* whileHeld(Effect.gen(function*() {
+      yield* start({ concurrency: 4, endpointConcurrency: 2 })
+      yield* reached("a", 4)
+      // Who had another slot would have used it before this comes back from the database.
+      yield* Effect.repeatN(states, 20)
+      return yield* calls()
+    }))
+    yield* all("delivered")
+    expect(sent).toHaveLength(4)
+  }).pipe(Effect.scoped, over({}), quiet))
+
+it.effect("what has failed counts with its endpoint until it is written down, since that may not be sent to then", () =>
+  Effect.gen(function*() {
+    yield* leave([...first("a", 2), ...first("b", 3)])
+    yield* whileHeld(Effect.gen(function*() {
+      yield* start({ endpointConcurrency: 1 })
+      // Whoever found a slot for the third of `b` would have found one for the second of `a`.
+      yield* reached("b", 3)
+      expect(yield* calls("a")).toHaveLength(1)
+    }))
+    yield* eventually(Effect.map(states, (states) => states.filter((state) => state === "delivered").length === 3))
+    expect(yield* calls("a")).toHaveLength(1)
+  }).pipe(
+    Effect.scoped,
+    over({ endpoints: { a: {}, b: {} }, steps: { a: [{ status: 503, headers: { "retry-after": "60" } }] } }),
+    quiet
+  ))
+
+it.effect("an endpoint never has more under way than it may", () =>
+  Effect.gen(function*() {
+    yield* leave(first("a", 12))
+    yield* wake
+    yield* pass("20 seconds")
+    expect((yield* calls()).map(({ beside }) => beside.length)).toEqual([0, ...Array.from({ length: 11 }, () => 1)])
+    expect(new Set(yield* states)).toEqual(new Set(["delivered"]))
+  }).pipe(
+    Effect.provide(working({
+      worker: { endpointConcurrency: 2 },
+      steps: {
+        a: [{ status: 200, delay: "1 second" }, { status: 200, delay: "1500 millis" }, {
+          status: 200,
+          delay: "1 second"
+        }]
+      }
+    })),
+    quiet
+  ))
