@@ -53,7 +53,10 @@ export interface Holding {
   readonly stop: Effect.Effect<void>
 }
 
-export const make = ({ health, sender, store }: Parts, settings: Settings): Effect.Effect<Holding> =>
+export const make = (
+  { health, sender, store }: Pick<Parts, "health" | "sender" | "store">,
+  settings: Settings
+): Effect.Effect<Holding> =>
   Effect.gen(function*() {
     // A scope of its own, closed by `stop`: what is handed in while the worker stops must still be written.
     const scope = yield* Scope.make()
@@ -68,20 +71,25 @@ export const make = ({ health, sender, store }: Parts, settings: Settings): Effe
     const holds = yield* Effect.makeLatch(false)
 
     const add = (claimed: Claimed, since: number): void => {
+      // It may have been written down already as due again, and nobody here has heard of that yet.
+      const before = held.get(claimed.id)
+      if (before !== undefined) remove(before.claimed)
       held.set(claimed.id, { claimed, since, counts: true })
       more(claimed.endpoint.id)
       if (claimed.retry) retries++
     }
     /** One that has been delivered is under way no more: the endpoint may get the next while this is written down. */
-    const leave = ({ endpoint, id }: Claimed): void => {
-      const entry = held.get(id)
-      if (entry?.counts !== true) return
+    const leave = (claimed: Claimed): void => {
+      const entry = held.get(claimed.id)
+      if (entry?.claimed !== claimed || !entry.counts) return
       entry.counts = false
-      fewer(endpoint.id)
+      fewer(claimed.endpoint.id)
     }
     const remove = (claimed: Claimed): void => {
+      if (held.get(claimed.id)?.claimed !== claimed) return
       leave(claimed)
-      if (held.delete(claimed.id) && claimed.retry) retries--
+      held.delete(claimed.id)
+      if (claimed.retry) retries--
     }
     const more = (endpointId: string): void => {
       perEndpoint.set(endpointId, countOf(endpointId) + 1)
