@@ -113,3 +113,19 @@ it.effect("an endpoint never has more under way than it may", () =>
     })),
     quiet
   ))
+
+it.effect("who has a few doesn't wait for all of who has many, with however few slots", () =>
+  Effect.gen(function*() {
+    yield* leave([...first("a", 20), ...first("b", 2)])
+    yield* wake
+    yield* pass("5 seconds")
+    expect(yield* calls("b")).toHaveLength(2)
+    expect((yield* calls()).length).toBeGreaterThanOrEqual(5)
+  }).pipe(
+    Effect.provide(working({
+      endpoints: { a: {}, b: {} },
+      worker: { concurrency: 1 },
+      steps: { a: [{ status: 200, delay: "1 second" }], b: [{ status: 200, delay: "1 second" }] }
+    })),
+    quiet
+  ))

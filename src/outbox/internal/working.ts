@@ -38,7 +38,8 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
     let lookedAt = startedAt
     let failures = 0
     let misses = 0
-    let looks = 0
+    // By claims, not by looks: of these there may be two for each claim, and of two endpoints the same would always come first.
+    let turns = 0
     let sweepAt = 0
     let position: Ordering.Position = {}
     const firstDelay = settings.schedule[0] ?? 0
@@ -77,7 +78,7 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
         endpointConcurrency: settings.endpointConcurrency,
         claim: settings.claim,
         kept: settings.kept,
-        turn: looks++,
+        turn: turns,
         circuit: settings.health.circuit
       })
       if (plan.suspects.length > 0 && (yield* tryAlone(plan.suspects))) return again
@@ -85,6 +86,7 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
       const time = Math.min(longest, suspectsIn, Math.max(0, Math.min(plan.wakeAt, later) - now))
       const short = plan.short || vain > 0
       if (plan.wants.length === 0) return { time, short }
+      turns++
       const claimed = yield* Effect.uninterruptible(Effect.tap(
         Effect.flatMap(lease, (lease) => Claiming.claim(store, plan.wants, lease)),
         (claimed) => holding.begin(claimed)
