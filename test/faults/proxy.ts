@@ -131,4 +131,4 @@ const committing = () => {
   }
 }
 
-const commits = /^\s*(COMMIT\b|WITH m AS \(\s*INSERT\b|WITH d AS \(\s*UPDATE\b)/i
+const commits = /^\s*(COMMIT\b|WITH m AS \(\s*INSERT\b)/i

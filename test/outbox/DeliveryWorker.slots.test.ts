@@ -1,4 +1,4 @@
-/** Slots of a worker whose results can't be written down for a while: somebody holds the row of an endpoint. */
+/** Slots of a worker, where results can't be written down for a while, and where there are few of them. */
 import * as SqlClient from "@effect/sql/SqlClient"
 import { expect, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
@@ -25,15 +25,14 @@ const database = Layer.orDie(Layer.provideMerge(OutboxSchema.layerMigrated({ clo
 
 const over = (setup: Setup) => Effect.provide(prepared({ ...setup, database }))
 
-/** Runs the effect while a transaction keeps all that is settled of `a` from being written. */
+/** Runs the effect while a transaction keeps all that is settled from being written. */
 const whileHeld = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
-    yield* sql`INSERT INTO webhook_endpoints (id, consecutive_failures, updated_at) VALUES ('a', 0, 0)`
     const held = yield* Deferred.make<void>()
     const end = yield* Deferred.make<void>()
     const holding = yield* Effect.forkScoped(sql.withTransaction(Effect.zipRight(
-      sql`SELECT id FROM webhook_endpoints WHERE id = 'a' FOR NO KEY UPDATE`,
+      sql`LOCK TABLE webhook_attempts IN SHARE MODE`,
       Effect.zipRight(Deferred.succeed(held, undefined), Deferred.await(end))
     )))
     yield* Deferred.await(held)

@@ -9,11 +9,8 @@ import * as Circuit from "../../src/http/Circuit.js"
 import * as EndpointHealth from "../../src/outbox/EndpointHealth.js"
 import * as Claiming from "../../src/outbox/internal/claiming.js"
 import * as EndpointRows from "../../src/outbox/internal/endpointRows.js"
-import type * as Health from "../../src/outbox/internal/health.js"
-import * as Settling from "../../src/outbox/internal/settling.js"
 import * as OutboxSchema from "../../src/outbox/Schema.js"
 import * as Endpoint from "../../src/webhooks/Endpoint.js"
-import type { DeliveryReport } from "../../src/webhooks/WebhookSender.js"
 import { backends, postgres } from "../support/backends.js"
 import { enqueue } from "../support/outboxing.js"
 import { quiet } from "../support/recording.js"
@@ -29,7 +26,7 @@ const claim = (ids: ReadonlyArray<string>, first = 1, retry = 0) =>
       ids,
       (id) => Endpoint.make({ id, url: `https://hooks.example.com/${id}`, events: ["*"] })
     )
-    const wants = endpoints.map((endpoint) => ({ endpoint, first, retry, guarded: false, generation: 0 }))
+    const wants = endpoints.map((endpoint) => ({ endpoint, first, retry, guarded: false }))
     return yield* Claiming.claim(store, wants, { length: 60_000, fence: "mine", circuit, firstDelay: 0 })
   })
 
@@ -40,46 +37,6 @@ const change = (fields: Partial<EndpointRows.EndpointRow>) =>
     yield* EndpointRows.lock(store, ["a"], 0)
     yield* EndpointRows.write(store, [{ ...EndpointRows.blank("a", circuit), ...fields }], 0)
   })
-
-const health: Health.Settings = { circuit, disableAfter: 1e9, disableSpread: 1e9 }
-
-/** An attempt that has ended with a status; a 503 asks for a pause. */
-const ended = (id: number, endpoint: Endpoint.Endpoint, status: number): Settling.Ended => ({
-  claimed: {
-    id,
-    messageId: `msg_${id - 1}`,
-    endpoint,
-    eventType: "t",
-    format: "event",
-    orderKey: undefined,
-    step: 0,
-    attempts: 0,
-    lapses: 0,
-    once: false,
-    fence: "theirs",
-    generation: 0,
-    notBefore: 0,
-    retry: false,
-    tenant: undefined,
-    aggregateId: null,
-    occurredAt: "2026-01-01T00:00:00Z",
-    correlationId: "c",
-    traceParent: undefined,
-    body: undefined
-  },
-  report: {
-    endpointId: endpoint.id,
-    outcome: status === 200 ? "delivered" : "failed",
-    class: status === 200 ? undefined : "http-status",
-    status,
-    attempts: 1,
-    duration: 1,
-    retryAfter: status === 200 ? undefined : 60_000
-  } as DeliveryReport,
-  crashed: false,
-  startedAt: 0,
-  chance: 0
-})
 
 const disabled = { disabled: { at: 0, by: "operator", reason: "" } } as const
 
@@ -145,90 +102,28 @@ describe("a claim on PostgreSQL", () => {
     })
 
   /** Lets it come to a lock that another holds, and tells whether it has; else it has ended. */
-  const waits = <A, E>(fiber: Fiber.RuntimeFiber<A, E>, beside = 0) =>
+  const waits = <A, E>(fiber: Fiber.RuntimeFiber<A, E>) =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       const waiting = Effect.map(
         sql`SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
-        ({ length }) => length > beside
+        ({ length }) => length > 0
       )
       const ended = Effect.map(Fiber.poll(fiber), Option.isSome)
       yield* eventually(Effect.zipWith(waiting, ended, (waiting, ended) => waiting || ended))
       return !(yield* ended)
     })
 
-  it.effect.each(["read committed", "repeatable read"])(
-    "waits for who is about to disable the endpoint: %s",
-    (level) =>
-      Effect.gen(function*() {
-        const sql = yield* SqlClient.SqlClient
-        // Of all connections: whatever is idle gets it.
-        yield* Effect.all(
-          Array.from(
-            { length: 10 },
-            () => sql`SELECT pg_sleep(0.05), set_config('default_transaction_isolation', ${level}, false)`
-          ),
-          {
-            concurrency: "unbounded"
-          }
-        )
-        const store = yield* OutboxSchema.OutboxSchema
-        yield* leave([{ lane: "first" }])
-        yield* store.transaction(change({}))
-        const disabling = yield* open(change(disabled))
-        const claiming = yield* Effect.forkScoped(claim(["a"]))
-        expect(yield* waits(claiming)).toBe(true)
-        yield* disabling.end
-        expect(yield* Fiber.join(claiming)).toEqual([])
-      }).pipe(Effect.scoped, Effect.provide(database), quiet)
-  )
-
-  it.effect("doesn't wait for who writes down what was delivered, nor does that wait for it", () =>
+  it.effect("waits for who is about to disable the endpoint", () =>
     Effect.gen(function*() {
       const store = yield* OutboxSchema.OutboxSchema
-      yield* leave([{ lane: "leased", fence: "theirs", dueAt: 1 }, { lane: "first" }, { lane: "first" }])
-      yield* store.transaction(EndpointRows.lock(store, ["a"], 0))
-      const endpoint = yield* Endpoint.make({ id: "a", url: "https://hooks.example.com/a", events: ["*"] })
-      const claiming = yield* open(claim(["a"]))
-      const settling = yield* Effect.forkScoped(open(Settling.settle(store, [ended(1, endpoint, 200)], [0], health)))
-      expect(yield* waits(settling)).toBe(false)
-      const another = yield* Effect.forkScoped(claim(["a"]))
-      expect(yield* waits(another)).toBe(false)
-      expect([claiming.value, yield* Fiber.join(another)].map(([{ id } = { id: 0 }]) => id)).toEqual([2, 3])
-      yield* claiming.end
-      const { end, value } = yield* Fiber.join(settling)
-      expect(value.settled).toHaveLength(1)
-      yield* end
-    }).pipe(Effect.scoped, Effect.provide(database), quiet))
-
-  it.effect("and a settlement of its endpoints never wait for each other in a circle", () =>
-    Effect.gen(function*() {
-      const store = yield* OutboxSchema.OutboxSchema
-      const sql = yield* SqlClient.SqlClient
-      yield* leave([
-        { lane: "leased", fence: "theirs", endpoint: "a", dueAt: 1 },
-        { lane: "leased", fence: "theirs", endpoint: "c", dueAt: 1 },
-        ...["a", "b", "c"].map((endpoint) => ({ lane: "first", endpoint }) as const)
-      ])
-      const endpoints = yield* Effect.forEach(
-        ["a", "b", "c"],
-        (id) => Endpoint.make({ id, url: `https://hooks.example.com/${id}`, events: ["*"] })
-      )
-      yield* store.transaction(EndpointRows.lock(store, ["a", "b", "c"], 0))
-      const held = yield* open(sql`SELECT id FROM webhook_endpoints WHERE id = 'b' FOR UPDATE`)
-      // It keeps `a`, and waits for `b`.
-      const claiming = yield* Effect.forkScoped(claim(["a", "b", "c"]))
+      yield* leave([{ lane: "first" }])
+      yield* store.transaction(change({}))
+      const disabling = yield* open(change(disabled))
+      const claiming = yield* Effect.forkScoped(claim(["a"]))
       expect(yield* waits(claiming)).toBe(true)
-      // `c` is another by now than it saw: it will wait for whoever writes it then.
-      yield* store.transaction(EndpointRows.write(store, [{ ...EndpointRows.blank("c", circuit), pausedUntil: 9 }], 0))
-      const [a, , c] = endpoints
-      const settling = yield* Effect.forkScoped(Effect.either(
-        sql.withTransaction(Settling.settle(store, [ended(1, a!, 503), ended(2, c!, 200)], [0, 1000], health))
-      ))
-      expect(yield* waits(settling, 1)).toBe(true)
-      yield* held.end
-      yield* Fiber.join(claiming)
-      expect(yield* Fiber.join(settling)).toMatchObject({ _tag: "Right" })
+      yield* disabling.end
+      expect(yield* Fiber.join(claiming)).toEqual([])
     }).pipe(Effect.scoped, Effect.provide(database), quiet))
 
   it.effect("is waited for by who disables the endpoint, and not by another claim", () =>

@@ -40,7 +40,7 @@ it.effect("what is claimed again before all has been told of its last attempt is
     const endpoint = yield* Endpoint.make({ id: "a", url: "https://hooks.example.com/a", events: ["*"] })
     yield* leave([{ lane: "retry", step: 0 }, { lane: "retry", step: 1 }])
     const claim = (count: number) =>
-      Claiming.claim(store, [{ endpoint, first: 0, retry: count, guarded: false, generation: 0 }], {
+      Claiming.claim(store, [{ endpoint, first: 0, retry: count, guarded: false }], {
         length: 60_000,
         fence: `fence_${count}`,
         circuit,

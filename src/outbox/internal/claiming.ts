@@ -3,7 +3,6 @@
  * pending: see `scanning`).
  */
 import type { SqlError } from "@effect/sql/SqlError"
-import type { Fragment } from "@effect/sql/Statement"
 import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import { defaults } from "../../Defaults.js"
@@ -61,36 +60,6 @@ export const claim = (
   wants: ReadonlyArray<Want>,
   lease: Lease
 ): Effect.Effect<ReadonlyArray<Claimed>, OutboxUnavailable> =>
-  store.dialect === "pg" && wants.length <= mostTerms / 2 && !wants.some(({ guarded }) => guarded)
-    ? Effect.catchAll(
-      claimAtOnce(store, wants, lease),
-      // Of the host's isolation, PostgreSQL may have ended it in favour of another.
-      (error) => error.reason === "busy" ? claimAsked(store, wants, lease) : Effect.fail(error)
-    )
-    : claimAsked(store, wants, lease)
-
-/** In one statement, which is a transaction by itself: four take the way to PostgreSQL and back. */
-const claimAtOnce = (
-  store: Store,
-  wants: ReadonlyArray<Want>,
-  lease: Lease
-): Effect.Effect<ReadonlyArray<Claimed>, OutboxUnavailable> =>
-  store.query(Effect.flatMap(store.now, (now) => {
-    const keptOut = EndpointRows.keptOut(store, wants.map(({ endpoint }) => endpoint.id), now)
-    return Effect.map(take(store, wants, now, lease, keptOut), (taken) => {
-      const byEndpoint = grouped(taken)
-      return wants.flatMap(({ endpoint, generation }) =>
-        (byEndpoint.get(endpoint.id) ?? []).map((row) => toClaimed(row, endpoint, lease.fence, generation, now))
-      )
-    })
-  }))
-
-/** With the rows of endpoints asked for what each allows. */
-const claimAsked = (
-  store: Store,
-  wants: ReadonlyArray<Want>,
-  lease: Lease
-): Effect.Effect<ReadonlyArray<Claimed>, OutboxUnavailable> =>
   store.transaction(Effect.gen(function*() {
     const now = yield* store.now
     const guarded = wants.filter((want) => want.guarded).map(({ endpoint }) => endpoint.id).sort()
@@ -112,8 +81,14 @@ const claimAsked = (
       const retries = Math.min(retry, some)
       if (some > 0) takes.push({ endpoint, first: Math.min(first, some - retries), retry: retries, granted })
     }
-    const byEndpoint = grouped(yield* take(store, takes, now, lease))
-    yield* EndpointRows.put(
+    const taken = yield* take(store, takes, now, lease)
+    const byEndpoint = new Map<string, Array<Row>>()
+    for (const row of taken) {
+      const list = byEndpoint.get(row.endpoint_id)
+      if (list === undefined) byEndpoint.set(row.endpoint_id, [row])
+      else list.push(row)
+    }
+    yield* EndpointRows.write(
       store,
       takes.flatMap(({ endpoint, granted }) =>
         locked.has(endpoint.id) && byEndpoint.has(endpoint.id)
@@ -123,7 +98,7 @@ const claimAsked = (
       now
     )
     return takes.flatMap(({ endpoint, granted }) =>
-      (byEndpoint.get(endpoint.id) ?? []).map((row, index) =>
+      (byEndpoint.get(endpoint.id) ?? []).sort((left, right) => Number(left.id) - Number(right.id)).map((row, index) =>
         toClaimed(row, endpoint, lease.fence, granted.generation, granted.times[index] ?? now)
       )
     )
@@ -171,7 +146,7 @@ export const claimSuspect = (
     if (granted.times.length === 0) return undefined
     yield* execute`UPDATE ${deliveries} SET due_at = ${now + lease.length}, fence = ${lease.fence}, lapses = lapses + 1
       WHERE id = ${found.id}`
-    yield* EndpointRows.put(store, [granted.after(1)], now)
+    yield* EndpointRows.write(store, [granted.after(1)], now)
     const [claimed] = yield* read(store, [Number(found.id)])
     return claimed && toClaimed(claimed, endpoint, lease.fence, granted.generation, granted.times[0] ?? now)
   }))
@@ -208,34 +183,20 @@ const columns =
   m.tenant, m.aggregate_id, m.occurred_at, m.correlation_id, m.trace_parent,
   CASE d.format WHEN 'standard' THEN m.body_standard WHEN 'cloudevents' THEN m.body_cloudevents ELSE m.body_event END AS body`
 
-/** In the order in which they were stored. */
-const grouped = (rows: ReadonlyArray<Row>): ReadonlyMap<string, ReadonlyArray<Row>> => {
-  const byEndpoint = new Map<string, Array<Row>>()
-  for (const row of rows) {
-    const list = byEndpoint.get(row.endpoint_id)
-    if (list === undefined) byEndpoint.set(row.endpoint_id, [row])
-    else list.push(row)
-  }
-  for (const list of byEndpoint.values()) list.sort((left, right) => Number(left.id) - Number(right.id))
-  return byEndpoint
-}
-
 const skipLocked = ({ dialect, sql }: Store) => sql.literal(dialect === "pg" ? "FOR UPDATE SKIP LOCKED" : "")
 
-/** `keptOut`: a query for ids of endpoints of which nothing is taken. */
 const take = (
   store: Store,
   takes: ReadonlyArray<Take>,
   now: number,
-  lease: Lease,
-  keptOut?: Fragment
+  lease: Lease
 ): Effect.Effect<ReadonlyArray<Row>, SqlError> => {
   const wanted = takes.flatMap(({ endpoint, first, retry }) => [
     { endpoint_id: endpoint.id, lane: "first", n: first },
     { endpoint_id: endpoint.id, lane: "retry", n: retry }
   ]).filter(({ n }) => n > 0)
   return Effect.map(
-    Effect.forEach(Arr.chunksOf(wanted, mostTerms), (some) => takeSome(store, some, now, lease, keptOut)),
+    Effect.forEach(Arr.chunksOf(wanted, mostTerms), (some) => takeSome(store, some, now, lease)),
     (rows) => rows.flat()
   )
 }
@@ -253,8 +214,7 @@ const takeSome = (
   store: Store,
   wanted: ReadonlyArray<Wanted>,
   now: number,
-  lease: Lease,
-  keptOut: Fragment | undefined
+  lease: Lease
 ): Effect.Effect<ReadonlyArray<Row>, SqlError> => {
   const { dialect, execute, rows, sql, tables: { deliveries, messages } } = store
   const pending = lease.firstDelay === 0
@@ -267,7 +227,7 @@ const takeSome = (
           SELECT d.id FROM ${deliveries} d
           WHERE ${pending} AND d.endpoint_id = v.endpoint_id AND d.lane = v.lane AND d.due_at <= ${now}
           ORDER BY d.due_at, d.id LIMIT v.n FOR UPDATE SKIP LOCKED
-        ) p${keptOut === undefined ? sql`` : sql` WHERE v.endpoint_id NOT IN (${keptOut})`}
+        ) p
       ))`
     : sql`id IN (${
       sql.join(" UNION ALL ", false)(wanted.map(({ endpoint_id, lane, n }) =>

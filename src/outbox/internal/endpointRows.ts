@@ -76,8 +76,8 @@ export const read = (
 }
 
 /**
- * The rows of these endpoints as far as there are any, kept until the transaction ends from whoever would `write` that they can't be sent to: call it in one. Others may
- * keep them, too; what is written of those that can be sent to mostly doesn't wait.
+ * The rows of these endpoints as far as there are any, kept as they are until the transaction ends: call it in one. Others may keep them, too; who
+ * would change one waits.
  */
 export const keep = (
   store: Store,
@@ -87,7 +87,7 @@ export const keep = (
   ids.length === 0
     ? Effect.succeed(new Map<string, EndpointRow>())
     : Effect.map(
-      select(store, idsOf(store, ids), keeping(store)),
+      select(store, idsOf(store, ids), store.dialect === "pg" ? store.sql.literal("FOR SHARE OF e") : nothing(store)),
       (rows) => toMap(rows, settings)
     )
 
@@ -103,20 +103,18 @@ export const readAll = (
 
 /**
  * The rows of these endpoints, made where absent, and locked until the transaction ends: call it in one, and once, since
- * two calls of two transactions could wait for each other. On SQLite the transaction itself is the lock. `mayClose`: `write` may have to say of several that they
- * can't be sent to; what that waits for is waited for here then, in the order of the ids.
+ * two calls of two transactions could wait for each other. On SQLite the transaction itself is the lock.
  */
 export const lock = (
   store: Store,
   ids: ReadonlyArray<string>,
   now: number,
-  settings: Circuit.Settings = defaultSettings,
-  mayClose = false
+  settings: Circuit.Settings = defaultSettings
 ): Effect.Effect<ReadonlyMap<string, EndpointRow>, SqlError.SqlError> => {
   if (ids.length === 0) return Effect.succeed(new Map<string, EndpointRow>())
   const { executePrepared, sql, tables } = store
   // One statement for both, and in the order of the ids: whoever inserts or locks several never waits in a circle.
-  const locked = Effect.map(
+  return Effect.map(
     executePrepared<RawRow>`
       INSERT INTO ${tables.endpoints} AS e (id, consecutive_failures, updated_at)
       SELECT DISTINCT v.id, 0, CAST(${now} AS BIGINT) FROM ${idsOf(store, ids)} WHERE v.id IS NOT NULL ORDER BY v.id
@@ -124,39 +122,15 @@ export const lock = (
       RETURNING ${sql.literal(written.join(", "))}`,
     (rows) => toMap(rows, settings)
   )
-  return mayClose ? Effect.zipRight(close(store, ids), locked) : locked
 }
 
-/**
- * A query for what `keep` keeps: the ids of those that can't be sent to at `now`. For a statement that claims (PostgreSQL).
- */
-export const keptOut = (store: Store, ids: ReadonlyArray<string>, now: number): Statement.Fragment =>
-  // Of a subquery in its place PostgreSQL asks the condition before it locks, and what can be sent to isn't kept.
-  store.sql`WITH k AS (
-      SELECT e.id, ${isOpen(store, now)} AS is_open FROM ${store.tables.endpoints} AS e
-      WHERE e.id IN (SELECT v.id FROM ${idsOf(store, ids)}) ORDER BY e.id ${keeping(store)}
-    ) SELECT k.id FROM k WHERE NOT k.is_open`
-
-/**
- * Writes the rows, made where absent. Rows that others may write at the same time are locked first. What says that an endpoint can't be sent to waits for those who
- * `keep` its row.
- */
+/** Writes the rows, made where absent, in one statement. Rows that others may write at the same time are locked first. */
 export const write = (
   store: Store,
-  rows: ReadonlyArray<EndpointRow>,
+  rows: Iterable<EndpointRow>,
   now: number
 ): Effect.Effect<void, SqlError.SqlError> => {
-  const closing = rows.filter((row) => !canBeSentTo(row, now)).map(({ id }) => id)
-  return closing.length === 0 ? put(store, rows, now) : Effect.zipRight(close(store, closing), put(store, rows, now))
-}
-
-/** The same of rows that are as open as they were: it waits for nobody. */
-export const put = (
-  store: Store,
-  rows: ReadonlyArray<EndpointRow>,
-  now: number
-): Effect.Effect<void, SqlError.SqlError> => {
-  const raw = rows.map(toRaw)
+  const raw = Array.from(rows, toRaw)
   if (raw.length === 0) return Effect.void
   const { executePrepared, sql, tables } = store
   const names = sql.literal(written.join(", "))
@@ -197,21 +171,6 @@ const written: ReadonlyArray<string> = Object.keys(types)
 type RawRow = { readonly [K in Column]: (typeof types)[K] extends "text" ? string | null : number | string | null }
 
 const columns = (store: Store): Statement.Fragment => store.sql.literal(written.map((name) => `e.${name}`).join(", "))
-
-/** `isOpen` of a row. */
-const canBeSentTo = ({ circuit, disabled, pausedUntil }: EndpointRow, now: number): boolean =>
-  disabled === undefined && (pausedUntil ?? 0) <= now && circuit._tag === "Closed"
-
-/** Waits for those who `keep` the rows, and keeps others from doing so. */
-const close = (store: Store, ids: ReadonlyArray<string>): Effect.Effect<unknown, SqlError.SqlError> =>
-  store.dialect === "pg"
-    ? store.execute`SELECT e.id FROM ${store.tables.endpoints} AS e
-        WHERE e.id IN (SELECT v.id FROM ${idsOf(store, ids)}) ORDER BY e.id FOR UPDATE OF e`
-    : Effect.void
-
-/** Weaker than what an update of what isn't a key takes: results are written at the same time. */
-const keeping = (store: Store): Statement.Fragment =>
-  store.dialect === "pg" ? store.sql.literal("FOR KEY SHARE OF e") : nothing(store)
 
 const nothing = (store: Store): Statement.Fragment => store.sql.literal("")
 

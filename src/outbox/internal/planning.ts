@@ -31,8 +31,6 @@ export interface Want {
   readonly retry: number
   /** Whether the row decides (it isn't closed, or it paces): then it must be locked and asked again. */
   readonly guarded: boolean
-  /** Of its circuit. */
-  readonly generation: number
 }
 
 /** What to do next. */
@@ -209,7 +207,7 @@ const shares = (
   let left = free
   let leftForRetries = freeForRetries
   let retrying = open.filter(({ candidate: { due } }) => isDue(due.retry, now)).length
-  for (const [index, { candidate: { due, endpoint, row }, guarded, room }] of open.entries()) {
+  for (const [index, { candidate: { due, endpoint }, guarded, room }] of open.entries()) {
     if (left <= 0) break
     const share = Math.min(room, Math.max(1, Math.floor(left / (open.length - index))))
     const fresh = isDue(due.first, now)
@@ -222,7 +220,7 @@ const shares = (
     left -= first + retry
     leftForRetries -= retry
     if (isDue(due.retry, now)) retrying--
-    if (first + retry > 0) wants.push({ endpoint, first, retry, guarded, generation: row?.circuit.generation ?? 0 })
+    if (first + retry > 0) wants.push({ endpoint, first, retry, guarded })
   }
   return wants
 }

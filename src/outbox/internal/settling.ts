@@ -259,9 +259,7 @@ const foldHealth = (
       result: report === undefined || isStale(report) ? "Neutral" as const : Outcome.forCircuit(report)
     }))
     const ids = [...new Set(told.map(({ claimed }) => claimed.endpoint.id))].sort()
-    // What has failed may close its endpoint to claims.
-    const mayClose = told.some(({ report }) => report !== undefined && report.outcome !== "delivered")
-    const rows = new Map(yield* EndpointRows.lock(store, ids, now, settings.circuit, mayClose))
+    const rows = new Map(yield* EndpointRows.lock(store, ids, now, settings.circuit))
     const events: Array<Settled["events"][number]> = []
     const blocked = new Set<string>()
     for (const { claimed, report, result, settlement } of told) {
@@ -285,7 +283,7 @@ const foldHealth = (
         events.push({ endpointId, type, ...(reason === undefined ? {} : { reason }) })
       }
     }
-    yield* EndpointRows.write(store, [...rows.values()], now)
+    yield* EndpointRows.write(store, rows.values(), now)
     return events
   })
 
