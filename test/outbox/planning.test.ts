@@ -129,6 +129,19 @@ describe("a plan", () => {
     expect(wanted(plan({ a: { first: 0, retry: 0 } }, { ...single, turn: 1 }))).toEqual({ a: [0, 1] })
   })
 
+  it("of a single slot gives each endpoint's first attempts and retries their turn, however many endpoints", () => {
+    for (const count of [1, 2, 3, 4]) {
+      const given = new Set(
+        Array.from(
+          { length: 4 * count },
+          (_, turn) =>
+            JSON.stringify(wanted(plan(many(count, { first: 0, retry: 0 }), { concurrency: 1, kept: 0, turn })))
+        )
+      )
+      expect(given.size).toBe(2 * count)
+    }
+  })
+
   it("rotates who comes first, so that with fewer slots than endpoints each has its turn", () => {
     const served = new Map<string, number>()
     for (let turn = 0; turn < 30; turn++) {

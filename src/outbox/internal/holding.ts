@@ -36,6 +36,7 @@ export interface Holding {
   readonly giveUp: (claimed: Claimed) => Effect.Effect<void>
   /** Discards what is pending for endpoints that don't want to hear from us. */
   readonly discardFor: (endpointIds: ReadonlyArray<string>) => Effect.Effect<void, OutboxUnavailable>
+  /** Slots that are taken: until the outcome is written, so that no more is sent again when the process is killed. */
   readonly count: () => number
   /** Those of an endpoint that are under way, or have failed and are not settled yet. */
   readonly countOf: (endpointId: string) => number

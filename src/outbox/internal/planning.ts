@@ -212,8 +212,14 @@ const shares = (
     const share = Math.min(room, Math.max(1, Math.floor(left / (open.length - index))))
     const fresh = isDue(due.first, now)
     const again = isDue(due.retry, now) && leftForRetries > 0
-    // Both have work: a quarter is the first attempts', and of a single slot every other one.
-    const most = !again ? 0 : !fresh ? share : share === 1 ? turn % 2 : share - Math.ceil(share / 4)
+    // Both have work: a quarter is the first attempts', and of a single slot every other one, counted by rounds: else of two endpoints it would always be the same one's.
+    const most = !again
+      ? 0
+      : !fresh
+      ? share
+      : share === 1
+      ? Math.floor(turn / open.length) % 2
+      : share - Math.ceil(share / 4)
     // Shares of their own: else the first few would take all that retries may have.
     const retry = Math.min(most, Math.max(1, Math.floor(leftForRetries / Math.max(1, retrying))), leftForRetries)
     const first = fresh ? share - retry : 0

@@ -38,7 +38,7 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
     let lookedAt = startedAt
     let failures = 0
     let misses = 0
-    // By claims, not by looks: of these there may be two for each claim, and of two endpoints the same would always come first.
+    // Claims so far. Not looks, of which a claim may take two: then of two endpoints the same would always come first.
     let turns = 0
     let sweepAt = 0
     let position: Ordering.Position = {}
