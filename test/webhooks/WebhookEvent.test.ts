@@ -132,6 +132,7 @@ describe("make", () => {
     ["id", { id: "a\n" }],
     ["tenant", { tenant: "" }],
     ["tenant", { tenant: "a\u0000" }],
+    ["tenant", { tenant: "a\ud800" }],
     ["tenant", { tenant: "a".repeat(129) }],
     ["tenant", { tenant: " a" }],
     ["data", { data: undefined }]

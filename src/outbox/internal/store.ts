@@ -52,7 +52,7 @@ export interface Store extends Transacting.Transacting {
   readonly awaitWake: () => Effect.Effect<void>
   /** Wakes workers of this process only. */
   readonly signal: Effect.Effect<void>
-  /** A table `v` of the given rows to select or update from: one JSON parameter, so the statement's text stays the same. */
+  /** A table `v` of the given rows to select or update from; what they don't have is `NULL`. The statement's text stays the same, however many there are. */
   readonly rows: (items: ReadonlyArray<object>, columns: Readonly<Record<string, ColumnType>>) => Fragment
   /** PostgreSQL's channel for `wake`. */
   readonly channel: string
@@ -168,14 +168,24 @@ const rowsOf = (
 ): Fragment => {
   const names = Object.keys(columns)
   if (dialect === "pg") {
-    // Not `jsonb`, which PostgreSQL would make of it first: 10 µs a message of a batch in place of 12.
-    return sql`json_to_recordset(${JSON.stringify(items)}::text::json) AS v(${
-      sql.literal(names.map((name) => `${name} ${columns[name]}`).join(", "))
-    })`
+    // An array a column, not JSON: a batch of 100 events took an eighth less time with them, and a stored delivery a tenth.
+    const arrays = names.map((name) => sql`CAST(${arrayOf(items, name)} AS ${sql.literal(columns[name]!)}[])`)
+    return sql`unnest(${sql.csv(arrays)}) AS v(${sql.literal(names.join(", "))})`
   }
   // By place: a look-up by name, which SQLite makes anew for each column, takes 10 µs more for a row of thirteen.
   const rows = items.map((item) => names.map((name): unknown => Reflect.get(item, name)))
   return sql`(SELECT ${
     sql.literal(names.map((name, index) => `json_extract(value, '$[${index}]') AS ${name}`).join(", "))
   } FROM json_each(${JSON.stringify(rows)})) AS v`
+}
+
+/** A column as PostgreSQL writes an array. */
+const arrayOf = (items: ReadonlyArray<object>, name: string): string =>
+  `{${items.map((item) => elementOf(Reflect.get(item, name))).join(",")}}`
+
+const elementOf = (value: unknown): string => {
+  if (value === null || value === undefined) return "NULL"
+  if (typeof value === "number") return String(value)
+  const text = String(value)
+  return `"${/["\\]/.test(text) ? text.replaceAll(/["\\]/g, "\\$&") : text}"`
 }
