@@ -66,7 +66,7 @@ it.effect("no more is sent than there are slots, while nothing can be written do
   Effect.gen(function*() {
     yield* leave(first("a", 12))
     const sent = yield* whileHeld(Effect.gen(function*() {
-      yield* start({ concurrency: 4, endpointConcurrency: 2 })
+      yield* start({ concurrency: 4, endpointConcurrency: 3 })
       yield* reached("a", 4)
       // Who had another slot would have used it before this comes back from the database.
       yield* Effect.repeatN(states, 20)
@@ -75,6 +75,20 @@ it.effect("no more is sent than there are slots, while nothing can be written do
     yield* all("delivered")
     expect(sent).toHaveLength(4)
   }).pipe(Effect.scoped, over({}), quiet))
+
+it.effect("an endpoint leaves slots to others, while nothing can be written down", () =>
+  Effect.gen(function*() {
+    yield* leave(first("a", 12))
+    yield* whileHeld(Effect.gen(function*() {
+      yield* start({ concurrency: 6, endpointConcurrency: 2 })
+      yield* reached("a", 4)
+      yield* Effect.repeatN(states, 20)
+      yield* leave(first("b", 1), "b_")
+      yield* Effect.zipRight(wake, reached("b", 1))
+      expect(yield* calls("a")).toHaveLength(4)
+    }))
+    yield* all("delivered")
+  }).pipe(Effect.scoped, over({ endpoints: { a: {}, b: {} } }), quiet))
 
 it.effect("what has failed counts with its endpoint until it is written down, since that may not be sent to then", () =>
   Effect.gen(function*() {
@@ -89,7 +103,10 @@ it.effect("what has failed counts with its endpoint until it is written down, si
     expect(yield* calls("a")).toHaveLength(1)
   }).pipe(
     Effect.scoped,
-    over({ endpoints: { a: {}, b: {} }, steps: { a: [{ status: 503, headers: { "retry-after": "60" } }] } }),
+    over({
+      endpoints: { a: {}, b: { maxConcurrency: 2 } },
+      steps: { a: [{ status: 503, headers: { "retry-after": "60" } }] }
+    }),
     quiet
   ))
 
@@ -112,6 +129,63 @@ it.effect("an endpoint never has more under way than it may", () =>
     })),
     quiet
   ))
+
+/** Requests to each, first attempts and others. */
+const sent = (ids: ReadonlyArray<string>) =>
+  Effect.forEach(ids, (id) =>
+    Effect.map(calls(id), (calls) => {
+      const firsts = calls.filter(({ attempt }) => attempt === 1).length
+      return [firsts, calls.length - firsts] as const
+    }))
+
+const oneAtATime = { maxConcurrency: 1 }
+const slow = [{ status: 200, delay: "1 second" }] as const
+
+it.effect("of more endpoints than slots each has its turn, though who is at its limit is left out", () =>
+  Effect.gen(function*() {
+    yield* leave(["a", "b", "c"].flatMap((id) => first(id, 40)))
+    yield* wake
+    yield* pass("30 seconds")
+    for (const [firsts] of yield* sent(["a", "b", "c"])) expect(firsts).toBeGreaterThan(15)
+  }).pipe(
+    Effect.provide(working({
+      endpoints: { a: oneAtATime, b: oneAtATime, c: oneAtATime },
+      worker: { concurrency: 2 },
+      // So that the two slots are never free at one time.
+      steps: { a: [{ status: 200, delay: "500 millis" }, ...slow], b: [...slow], c: [...slow] }
+    })),
+    quiet
+  ))
+
+it.effect("an endpoint's first attempts and its retries come by turns, however the worker's other endpoints come", () =>
+  Effect.gen(function*() {
+    yield* leave(
+      ["a", "b"].flatMap((endpoint) =>
+        (["first", "retry"] as const).flatMap((lane) => Array.from({ length: 30 }, () => ({ lane, endpoint })))
+      )
+    )
+    yield* wake
+    yield* pass("30 seconds")
+    for (const numbers of yield* sent(["a", "b"])) expect(Math.min(...numbers)).toBeGreaterThan(12)
+  }).pipe(
+    Effect.provide(working({
+      endpoints: { a: oneAtATime, b: oneAtATime },
+      steps: { a: [{ status: 200, delay: "500 millis" }, ...slow], b: [...slow] }
+    })),
+    quiet
+  ))
+
+it.effect.each<readonly [number, number]>([[1, 30], [5, 10]])(
+  "a paced endpoint's first attempts come beside its retries: %i a second",
+  ([rateLimit, seconds]) =>
+    Effect.gen(function*() {
+      yield* leave((["first", "retry"] as const).flatMap((lane) => Array.from({ length: 120 }, () => ({ lane }))))
+      yield* wake
+      yield* pass(`${seconds} seconds`)
+      const [numbers] = yield* sent(["a"])
+      expect(Math.min(...numbers!)).toBeGreaterThan(rateLimit * seconds / 5)
+    }).pipe(Effect.provide(working({ endpoints: { a: { rateLimit } } })), quiet)
+)
 
 it.effect("who has a few doesn't wait for all of who has many, with however few slots", () =>
   Effect.gen(function*() {

@@ -19,14 +19,14 @@ import { eventually, leave, pass, prepared, row, states, times, working } from "
 const circuit = Circuit.settings()
 
 /** A claim as a plan had it that knew nothing of the endpoints' rows. */
-const claim = (ids: ReadonlyArray<string>, first = 1, retry = 0) =>
+const claim = (ids: ReadonlyArray<string>, first = 1, retry = 0, guarded = false) =>
   Effect.gen(function*() {
     const store = yield* OutboxSchema.OutboxSchema
     const endpoints = yield* Effect.forEach(
       ids,
       (id) => Endpoint.make({ id, url: `https://hooks.example.com/${id}`, events: ["*"] })
     )
-    const wants = endpoints.map((endpoint) => ({ endpoint, first, retry, guarded: false }))
+    const wants = endpoints.map((endpoint) => ({ endpoint, first, retry, turn: "first" as const, guarded }))
     return yield* Claiming.claim(store, wants, { length: 60_000, fence: "mine", circuit, firstDelay: 0 })
   })
 
@@ -55,6 +55,16 @@ describe.each(backends)("a claim on $name", (backend) => {
       yield* store.transaction(change(fields))
       expect((yield* claim(["a", "b"])).map(({ endpoint }) => endpoint.id)).toEqual(["b"])
       expect(yield* row(1)).toMatchObject({ lane: "first", fence: null, dueAt: 0 })
+    }).pipe(Effect.provide(database)))
+
+  it.effect("takes a retry as the probe, whosever turn it is", () =>
+    Effect.gen(function*() {
+      const store = yield* OutboxSchema.OutboxSchema
+      yield* leave([{ lane: "first" }, { lane: "retry" }])
+      yield* store.transaction(
+        change({ circuit: Circuit.Circuit.Open({ generation: 1, until: 0, failedProbes: 0 }) })
+      )
+      expect((yield* claim(["a"], 1, 1, true)).map(({ retry }) => retry)).toEqual([true])
     }).pipe(Effect.provide(database)))
 
   it.effect("takes from however many endpoints what is wanted of each, and no more", () =>

@@ -40,7 +40,7 @@ it.effect("what is claimed again before all has been told of its last attempt is
     const endpoint = yield* Endpoint.make({ id: "a", url: "https://hooks.example.com/a", events: ["*"] })
     yield* leave([{ lane: "retry", step: 0 }, { lane: "retry", step: 1 }])
     const claim = (count: number) =>
-      Claiming.claim(store, [{ endpoint, first: 0, retry: count, guarded: false }], {
+      Claiming.claim(store, [{ endpoint, first: 0, retry: count, turn: "retry", guarded: false }], {
         length: 60_000,
         fence: `fence_${count}`,
         circuit,
@@ -54,6 +54,6 @@ it.effect("what is claimed again before all has been told of its last attempt is
     yield* Deferred.succeed(told, undefined)
     yield* eventually(Effect.map(row(1), ({ state }) => state === "exhausted"))
     yield* eventually(Effect.sync(() => holding.count() === 0))
-    expect([holding.countOf("a"), holding.retries(), holding.ids()]).toEqual([0, 0, []])
+    expect([holding.countOf("a", 10), holding.retries(), holding.ids()]).toEqual([0, 0, []])
     yield* holding.stop
   }).pipe(Effect.provide(prepared({ steps: { a: [404] } })), quiet))

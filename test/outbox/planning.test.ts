@@ -3,6 +3,7 @@ import * as FastCheck from "effect/FastCheck"
 import * as Circuit from "../../src/http/Circuit.js"
 import { blank, type EndpointRow } from "../../src/outbox/internal/endpointRows.js"
 import * as Planning from "../../src/outbox/internal/planning.js"
+import * as Rotation from "../../src/outbox/internal/rotation.js"
 import * as Endpoint from "../../src/webhooks/Endpoint.js"
 
 const now = 1_000_000
@@ -52,7 +53,7 @@ const load = (given: Partial<Planning.Load> = {}): Planning.Load => ({
   endpointConcurrency: 10,
   claim: 200,
   kept: 16,
-  turn: 0,
+  rotation: Rotation.make(),
   circuit,
   ...given
 })
@@ -62,6 +63,25 @@ const plan = (all: Readonly<Record<string, Given>>, given: Partial<Planning.Load
 
 const wanted = ({ wants }: Planning.Plan) =>
   Object.fromEntries(wants.map(({ endpoint, first, retry }) => [endpoint.id, [first, retry]]))
+
+/** Where these were asked for, the first of them first. */
+const after = (asked: Readonly<Record<string, readonly [number, number]>>) => {
+  const rotation = Rotation.make()
+  for (const [id, [first, retry]] of Object.entries(asked)) {
+    rotation.ask([{ endpoint: { id }, first, retry, turn: rotation.turnOf(id) }])
+  }
+  return rotation
+}
+
+/** What is wanted one time after the other. */
+const inTurn = (times: number, all: Readonly<Record<string, Given>>, given: Partial<Planning.Load>) => {
+  const rotation = Rotation.make()
+  return Array.from({ length: times }, () => {
+    const planned = plan(all, { ...given, rotation })
+    rotation.ask(planned.wants)
+    return wanted(planned)
+  })
+}
 
 const sum = (numbers: ReadonlyArray<number>) => numbers.reduce((a, b) => a + b, 0)
 
@@ -106,7 +126,7 @@ describe("a plan", () => {
       plan({ a: { first: 0 }, b: { first: 0 } }, { heldOf: (id) => id === "b" ? 10 : 0, held: 10 }),
       plan(many(20, { first: 0 }), { claim: 10 }),
       plan({ a: { first: 0, retry: 0 } }, { held: 48, heldRetries: 48 }),
-      plan({ a: { first: 0, retry: 0 } }, { held: 9, heldOf: () => 9, turn: 1 })
+      plan({ a: { first: 0, retry: 0 } }, { held: 9, heldOf: () => 9, rotation: after({ a: [1, 0] }) })
     ]
     expect(lacking.map(({ complete }) => complete)).toEqual(lacking.map(() => false))
   })
@@ -125,31 +145,54 @@ describe("a plan", () => {
   it("of an endpoint that has both, a quarter are first attempts, and of a single slot every other one", () => {
     expect(wanted(plan({ a: { first: 0, retry: 0 } }))).toEqual({ a: [3, 7] })
     const single = { concurrency: 1, kept: 0 }
-    expect(wanted(plan({ a: { first: 0, retry: 0 } }, { ...single, turn: 0 }))).toEqual({ a: [1, 0] })
-    expect(wanted(plan({ a: { first: 0, retry: 0 } }, { ...single, turn: 1 }))).toEqual({ a: [0, 1] })
+    const given = inTurn(4, { a: { first: 0, retry: 0 } }, single)
+    expect(given).toEqual([{ a: [1, 0] }, { a: [0, 1] }, { a: [1, 0] }, { a: [0, 1] }])
   })
 
   it("of a single slot gives each endpoint's first attempts and retries their turn, however many endpoints", () => {
     for (const count of [1, 2, 3, 4]) {
-      const given = new Set(
-        Array.from(
-          { length: 4 * count },
-          (_, turn) =>
-            JSON.stringify(wanted(plan(many(count, { first: 0, retry: 0 }), { concurrency: 1, kept: 0, turn })))
-        )
-      )
-      expect(given.size).toBe(2 * count)
+      const given = inTurn(2 * count, many(count, { first: 0, retry: 0 }), { concurrency: 1, kept: 0 })
+      expect(new Set(given.map((wanted) => JSON.stringify(wanted))).size).toBe(2 * count)
     }
   })
 
-  it("rotates who comes first, so that with fewer slots than endpoints each has its turn", () => {
-    const served = new Map<string, number>()
+  it("gives lanes their turn, whoever else comes and goes", () => {
+    const rotation = Rotation.make()
+    const given = Array.from({ length: 12 }, (_, turn) => {
+      const others: Readonly<Record<string, Given>> = turn % 2 === 0 ? {} : { b: { retry: 0 } }
+      const { wants } = plan({ a: { first: 0, retry: 0 }, ...others }, { concurrency: 1, kept: 0, rotation })
+      rotation.ask(wants)
+      return wants.map(({ endpoint, retry }) => `${endpoint.id}${retry}`).join()
+    })
+    for (const each of ["a0", "a1", "b1"]) expect(given.filter((one) => one === each).length).toBeGreaterThan(2)
+  })
+
+  it("lets each come by turns, so that with fewer slots than endpoints none waits for long", () => {
+    const given = inTurn(30, many(10, { first: 0 }), { concurrency: 4 })
+    const served = Object.keys(many(10, {})).map((id) => given.filter((wanted) => id in wanted).length)
+    expect(served).toEqual(Array.from({ length: 10 }, () => 12))
+  })
+
+  it("lets each come by turns where those that have a slot are left out, one after the other", () => {
+    // Two slots, one an endpoint, of which one is free each time.
+    const rotation = Rotation.make()
+    const served: Array<string> = ["e0"]
     for (let turn = 0; turn < 30; turn++) {
-      for (const id of Object.keys(wanted(plan(many(10, { first: 0 }), { concurrency: 4, turn })))) {
-        served.set(id, (served.get(id) ?? 0) + 1)
-      }
+      const busy = served.at(-1)
+      const heldOf = (id: string) => id === busy ? 1 : 0
+      const { wants } = plan(many(3, { first: 0 }), {
+        concurrency: 2,
+        endpointConcurrency: 1,
+        held: 1,
+        heldOf,
+        rotation
+      })
+      rotation.ask(wants)
+      served.push(wants[0]!.endpoint.id)
     }
-    expect([...served.values()]).toEqual(Array.from({ length: 10 }, () => 12))
+    for (const id of ["e0", "e1", "e2"]) {
+      expect(served.filter((one) => one === id).length).toBeGreaterThanOrEqual(10)
+    }
   })
 
   it("leaves out who is disabled, paused, open or paced, and tells when to look again", () => {
@@ -203,17 +246,18 @@ describe("a plan", () => {
       ),
       concurrency: FastCheck.integer({ min: 1, max: 80 }),
       claim: FastCheck.integer({ min: 1, max: 100 }),
-      turn: FastCheck.nat(100)
+      before: FastCheck.array(FastCheck.record({ first: FastCheck.nat(1), retry: FastCheck.nat(1) }), { maxLength: 12 })
     })
-    FastCheck.assert(FastCheck.property(given, ({ claim, concurrency, due, turn }) => {
+    FastCheck.assert(FastCheck.property(given, ({ before, claim, concurrency, due }) => {
       const held = sum(due.map(({ held }) => held))
       const kept = Math.min(concurrency - 1, Math.floor(concurrency / 4))
       const all = Object.fromEntries(due.map(({ first, limit, retry }, n) => [
         `e${n}`,
         { ...(first ? { first: 0 } : {}), ...(retry ? { retry: 0 } : {}), endpoint: { maxConcurrency: limit } }
       ]))
+      const rotation = after(Object.fromEntries(before.map(({ first, retry }, n) => [`e${n}`, [first, retry]])))
       const heldOf = (id: string) => due[Number(id.slice(1))]!.held
-      const { wants } = plan(all, { claim, concurrency, turn, held, heldRetries: held, heldOf, kept })
+      const { wants } = plan(all, { claim, concurrency, rotation, held, heldRetries: held, heldOf, kept })
       const free = Math.max(0, Math.min(claim, concurrency - held))
       const firsts = sum(wants.map(({ first }) => first))
       const retries = sum(wants.map(({ retry }) => retry))

@@ -71,14 +71,14 @@ export const claim = (
       lease.circuit
     )
     const takes: Array<Take & { readonly granted: Grant }> = []
-    for (const { endpoint, first, guarded, retry } of wants) {
+    for (const want of wants) {
+      const { endpoint, first, guarded, retry } = want
       const row = rowOf(guarded ? locked : kept, endpoint.id, lease.circuit)
       // A probe is for who has the row to itself: next time.
       if (!guarded && row.circuit._tag !== "Closed") continue
       const granted = grant(row, endpoint, first + retry, now, lease.circuit)
       const some = granted.times.length
-      // A probe is the one that has waited longest.
-      const retries = Math.min(retry, some)
+      const retries = Math.min(retry, row.circuit._tag === "Closed" ? retriesOf(want, some) : some)
       if (some > 0) takes.push({ endpoint, first: Math.min(first, some - retries), retry: retries, granted })
     }
     const taken = yield* take(store, takes, now, lease)
@@ -158,6 +158,10 @@ interface Take {
   readonly first: number
   readonly retry: number
 }
+
+/** Of fewer than are wanted: a quarter are first attempts, and of one every other one. (Of a probe it is the one that has waited longest.) */
+const retriesOf = ({ first, turn }: Want, granted: number): number =>
+  granted === 1 && first > 0 ? (turn === "retry" ? 1 : 0) : granted - Math.min(first, Math.ceil(granted / 4))
 
 interface Row {
   readonly id: number | string

@@ -38,8 +38,11 @@ export interface Holding {
   readonly discardFor: (endpointIds: ReadonlyArray<string>) => Effect.Effect<void, OutboxUnavailable>
   /** Slots that are taken: until the outcome is written, so that no more is sent again when the process is killed. */
   readonly count: () => number
-  /** Those of an endpoint that are under way, or have failed and are not settled yet. */
-  readonly countOf: (endpointId: string) => number
+  /**
+   * Those of an endpoint that are under way, or have failed and are not settled yet; and of those that have been delivered and are not, whatever is more than its limit:
+   * where results can't be written down, it must leave slots to others.
+   */
+  readonly countOf: (endpointId: string, limit: number) => number
   readonly retries: () => number
   readonly ids: () => ReadonlyArray<number>
   /** Ends when the next delivery has been settled. */
@@ -62,7 +65,7 @@ export const make = (
     // A scope of its own, closed by `stop`: what is handed in while the worker stops must still be written.
     const scope = yield* Scope.make()
     const held = new Map<number, Held>()
-    const perEndpoint = new Map<string, number>()
+    const perEndpoint = new Map<string, Counts>()
     let retries = 0
     let abandoned = false
     let stopping = false
@@ -76,7 +79,7 @@ export const make = (
       const before = held.get(claimed.id)
       if (before !== undefined) remove(before.claimed)
       held.set(claimed.id, { claimed, since, counts: true })
-      more(claimed.endpoint.id)
+      count(claimed.endpoint.id, 1, 0)
       if (claimed.retry) retries++
     }
     /** One that has been delivered is under way no more: the endpoint may get the next while this is written down. */
@@ -84,23 +87,28 @@ export const make = (
       const entry = held.get(claimed.id)
       if (entry?.claimed !== claimed || !entry.counts) return
       entry.counts = false
-      fewer(claimed.endpoint.id)
+      count(claimed.endpoint.id, -1, 1)
     }
     const remove = (claimed: Claimed): void => {
       if (held.get(claimed.id)?.claimed !== claimed) return
       leave(claimed)
       held.delete(claimed.id)
+      count(claimed.endpoint.id, 0, -1)
       if (claimed.retry) retries--
     }
-    const more = (endpointId: string): void => {
-      perEndpoint.set(endpointId, countOf(endpointId) + 1)
+    const count = (endpointId: string, counting: number, delivered: number): void => {
+      const before = perEndpoint.get(endpointId)
+      const after = {
+        counting: (before?.counting ?? 0) + counting,
+        delivered: (before?.delivered ?? 0) + delivered
+      }
+      if (after.counting + after.delivered === 0) perEndpoint.delete(endpointId)
+      else perEndpoint.set(endpointId, after)
     }
-    const fewer = (endpointId: string): void => {
-      const left = countOf(endpointId) - 1
-      if (left <= 0) perEndpoint.delete(endpointId)
-      else perEndpoint.set(endpointId, left)
+    const countOf = (endpointId: string, limit: number): number => {
+      const counts = perEndpoint.get(endpointId)
+      return counts === undefined ? 0 : counts.counting + Math.max(0, counts.delivered - limit)
     }
-    const countOf = (endpointId: string): number => perEndpoint.get(endpointId) ?? 0
 
     const free = Effect.suspend(() => {
       const current = next
@@ -252,17 +260,17 @@ export const make = (
       })
 
     const reserve = (endpoint: Endpoint): boolean => {
-      const isFull = held.size + reserved >= settings.concurrency ||
-        countOf(endpoint.id) >= (endpoint.maxConcurrency ?? settings.endpointConcurrency)
+      const limit = endpoint.maxConcurrency ?? settings.endpointConcurrency
+      const isFull = held.size + reserved >= settings.concurrency || countOf(endpoint.id, limit) >= limit
       if (isFull || stopping) return false
       reserved++
-      more(endpoint.id)
+      count(endpoint.id, 1, 0)
       return true
     }
 
     const unreserve = (endpoints: ReadonlyArray<Endpoint>): Effect.Effect<void> =>
       Effect.suspend(() => {
-        for (const { id } of endpoints) fewer(id)
+        for (const { id } of endpoints) count(id, -1, 0)
         reserved -= endpoints.length
         return free
       })
@@ -334,6 +342,12 @@ interface Held {
   /** Among those of its endpoint. */
   counts: boolean
   fiber?: Fiber.RuntimeFiber<void>
+}
+
+/** Of an endpoint: those under way or failed, and those delivered. */
+interface Counts {
+  readonly counting: number
+  readonly delivered: number
 }
 
 interface Pending extends Settling.Ended {

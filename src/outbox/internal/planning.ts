@@ -5,6 +5,7 @@
 import * as Circuit from "../../http/Circuit.js"
 import type { Endpoint } from "../../webhooks/Endpoint.js"
 import { blank, type EndpointRow } from "./endpointRows.js"
+import type { Lane, Rotation } from "./rotation.js"
 
 /** What is pending for an endpoint: the earliest due time of each lane that has any, in milliseconds since the epoch. */
 export interface Due {
@@ -29,6 +30,8 @@ export interface Want {
   readonly endpoint: Endpoint
   readonly first: number
   readonly retry: number
+  /** Whose turn it is, if it is but one. */
+  readonly turn: Lane
   /** Whether the row decides (it isn't closed, or it paces): then it must be locked and asked again. */
   readonly guarded: boolean
 }
@@ -55,7 +58,7 @@ export interface Load {
   /** Deliveries that this worker holds, retries among them, and those of one endpoint. */
   readonly held: number
   readonly heldRetries: number
-  readonly heldOf: (endpointId: string) => number
+  readonly heldOf: (endpointId: string, limit: number) => number
   /** Most deliveries held, and most of one endpoint that doesn't say. */
   readonly concurrency: number
   readonly endpointConcurrency: number
@@ -63,8 +66,8 @@ export interface Load {
   readonly claim: number
   /** Slots that retries never take. */
   readonly kept: number
-  /** Rotates who comes first. */
-  readonly turn: number
+  /** Whose turn it is. */
+  readonly rotation: Pick<Rotation, "askedAt" | "turnOf">
   readonly circuit: Circuit.Settings
 }
 
@@ -82,7 +85,7 @@ export const anyDue = ({ first, leased, retry }: Due, now: number): boolean =>
 export const plan = (candidates: ReadonlyArray<Candidate>, load: Load): Plan => {
   let wakeAt = Infinity
   const suspects: Array<Endpoint> = []
-  const open: Array<{ readonly candidate: Candidate; readonly room: number; readonly guarded: boolean }> = []
+  const open: Array<Open> = []
   let short = false
   const free = Math.min(load.claim, load.concurrency - load.held)
   for (const candidate of candidates) {
@@ -93,7 +96,7 @@ export const plan = (candidates: ReadonlyArray<Candidate>, load: Load): Plan => 
       continue
     }
     const limit = endpoint.maxConcurrency ?? load.endpointConcurrency
-    const room = limit - load.heldOf(endpoint.id)
+    const room = limit - load.heldOf(endpoint.id, limit)
     if (isDue(due.leased, load.now)) {
       if (room > 0 && free > 0) suspects.push(endpoint)
       else short = true
@@ -109,7 +112,12 @@ export const plan = (candidates: ReadonlyArray<Candidate>, load: Load): Plan => 
   if (open.length === 0 || free <= 0) {
     return { wants: [], suspects, wakeAt, short: short || open.length > 0, complete: false }
   }
-  const wants = shares(rotate(open, load.turn), free, freeForRetries, load)
+  const inTurn = open.length === 1 ?
+    open :
+    open.sort((one, other) =>
+      load.rotation.askedAt(one.candidate.endpoint.id) - load.rotation.askedAt(other.candidate.endpoint.id)
+    )
+  const wants = shares(inTurn, free, freeForRetries, load)
   // None, although something is due: retries have all the slots that they may have.
   const asked = new Map(wants.map((want) => [want.endpoint.id, want]))
   const complete = !short && suspects.length === 0 && open.every(({ candidate: { due, endpoint } }) => {
@@ -164,6 +172,13 @@ export const grant = (
 
 // --- internal
 
+/** A candidate that may be sent to, and has a slot. */
+interface Open {
+  readonly candidate: Candidate
+  readonly room: number
+  readonly guarded: boolean
+}
+
 /**
  * Milliseconds over which the requests of one second are spread: a tenth more, for what the network adds to one and not to the
  * next, so that no second at the receiver's sees more than was asked for.
@@ -192,16 +207,11 @@ const readyAt = (row: EndpointRow | undefined, endpoint: Endpoint, { circuit, no
 const isGuarded = (row: EndpointRow | undefined, endpoint: Endpoint): boolean =>
   endpoint.rateLimit !== undefined || (row !== undefined && row.circuit._tag !== "Closed")
 
-const rotate = <A>(items: ReadonlyArray<A>, turn: number): ReadonlyArray<A> => {
-  const at = turn % items.length
-  return [...items.slice(at), ...items.slice(0, at)]
-}
-
 const shares = (
-  open: ReadonlyArray<{ readonly candidate: Candidate; readonly room: number; readonly guarded: boolean }>,
+  open: ReadonlyArray<Open>,
   free: number,
   freeForRetries: number,
-  { now, turn }: Load
+  { now, rotation }: Load
 ): ReadonlyArray<Want> => {
   const wants: Array<Want> = []
   let left = free
@@ -212,13 +222,14 @@ const shares = (
     const share = Math.min(room, Math.max(1, Math.floor(left / (open.length - index))))
     const fresh = isDue(due.first, now)
     const again = isDue(due.retry, now) && leftForRetries > 0
-    // Both have work: a quarter is the first attempts', and of a single slot every other one, counted by rounds: else of two endpoints it would always be the same one's.
+    const turn = rotation.turnOf(endpoint.id)
+    // Both have work: a quarter is the first attempts', and of a single slot every other one of the endpoint's.
     const most = !again
       ? 0
       : !fresh
       ? share
       : share === 1
-      ? Math.floor(turn / open.length) % 2
+      ? (turn === "retry" ? 1 : 0)
       : share - Math.ceil(share / 4)
     // Shares of their own: else the first few would take all that retries may have.
     const retry = Math.min(most, Math.max(1, Math.floor(leftForRetries / Math.max(1, retrying))), leftForRetries)
@@ -226,7 +237,7 @@ const shares = (
     left -= first + retry
     leftForRetries -= retry
     if (isDue(due.retry, now)) retrying--
-    if (first + retry > 0) wants.push({ endpoint, first, retry, guarded })
+    if (first + retry > 0) wants.push({ endpoint, first, retry, turn, guarded })
   }
   return wants
 }

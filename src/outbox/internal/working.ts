@@ -21,6 +21,7 @@ import * as Looking from "./looking.js"
 import * as Ordering from "./ordering.js"
 import * as Planning from "./planning.js"
 import * as Reserving from "./reserving.js"
+import * as Rotation from "./rotation.js"
 import type { Parts, Settings } from "./workerParts.js"
 
 export interface Working {
@@ -38,8 +39,6 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
     let lookedAt = startedAt
     let failures = 0
     let misses = 0
-    // Claims so far. Not looks, of which a claim may take two: then of two endpoints the same would always come first.
-    let turns = 0
     let sweepAt = 0
     let position: Ordering.Position = {}
     const firstDelay = settings.schedule[0] ?? 0
@@ -52,6 +51,7 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
     // Whether the last look has left nothing that could go.
     let idle = false
     const holding = yield* Holding.make(parts, settings)
+    const rotation = Rotation.make()
     const see = Looking.make(store, endpoints, firstDelay)
 
     /** One look: claims what may go now, and tells how long there is nothing to look for. */
@@ -78,7 +78,7 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
         endpointConcurrency: settings.endpointConcurrency,
         claim: settings.claim,
         kept: settings.kept,
-        turn: turns,
+        rotation,
         circuit: settings.health.circuit
       })
       if (plan.suspects.length > 0 && (yield* tryAlone(plan.suspects))) return again
@@ -86,7 +86,7 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
       const time = Math.min(longest, suspectsIn, Math.max(0, Math.min(plan.wakeAt, later) - now))
       const short = plan.short || vain > 0
       if (plan.wants.length === 0) return { time, short }
-      turns++
+      rotation.ask(plan.wants)
       const claimed = yield* Effect.uninterruptible(Effect.tap(
         Effect.flatMap(lease, (lease) => Claiming.claim(store, plan.wants, lease)),
         (claimed) => holding.begin(claimed)
