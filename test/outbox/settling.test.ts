@@ -8,6 +8,7 @@ import { defaults } from "../../src/Defaults.js"
 import * as Circuit from "../../src/http/Circuit.js"
 import { EgressBlocked, requestError } from "../../src/http/ResilientHttpClientError.js"
 import type { Claimed } from "../../src/outbox/internal/claiming.js"
+import * as Folding from "../../src/outbox/internal/folding.js"
 import * as Settling from "../../src/outbox/internal/settling.js"
 import * as OutboxSchema from "../../src/outbox/Schema.js"
 import * as Endpoint from "../../src/webhooks/Endpoint.js"
@@ -195,8 +196,9 @@ describe("what an attempt makes of its delivery", () => {
 
 describe.each(backends)("settling on $name", (backend) => {
   const health = { circuit: Circuit.settings(), ...Settling.disabling }
+  const folding = () => Folding.make(health)
   const settle = (batch: ReadonlyArray<Settling.Ended>) =>
-    Effect.flatMap(OutboxSchema.OutboxSchema, (store) => Settling.settle(store, batch, schedule, health))
+    Effect.flatMap(OutboxSchema.OutboxSchema, (store) => Settling.settle(store, batch, schedule, folding()))
   const layer = Layer.orDie(Layer.provideMerge(OutboxSchema.layerMigrated({ clock: "process" }), backend.layer))
   const leased = (
     fence: string,
@@ -269,6 +271,26 @@ describe.each(backends)("settling on $name", (backend) => {
       expect((yield* settle(once)).lost).toHaveLength(1)
       expect(yield* row(1)).toEqual(after)
       expect(yield* count("webhook_attempts")).toBe(1)
+    }).pipe(Effect.provide(layer)))
+
+  it.effect("leaves the row of an endpoint without failures as it is, if it was written lately", () =>
+    Effect.gen(function*() {
+      const store = yield* OutboxSchema.OutboxSchema
+      const { sql, tables } = store
+      const shared = folding()
+      const successes = Effect.map(
+        sql`SELECT last_success_at FROM ${tables.endpoints}`,
+        ([row]) => Number(row?.["last_success_at"])
+      )
+      yield* leave([leased("mine"), leased("mine"), leased("mine")])
+      const times = yield* Effect.forEach([10_000, 10_999, 11_000], (time, n) =>
+        Effect.gen(function*() {
+          yield* TestClock.setTime(time)
+          const one = ended({ claimed: claimed({ id: n + 1 }), report: report(delivered) })
+          yield* Settling.settle(store, [one], schedule, shared)
+          return yield* successes
+        }))
+      expect(times).toEqual([10_000, 10_000, 11_000])
     }).pipe(Effect.provide(layer)))
 
   it.effect("renews only what is still its own", () =>

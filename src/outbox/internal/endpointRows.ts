@@ -72,7 +72,7 @@ export const read = (
   const possible = ids.filter(isStorable)
   return possible.length === 0
     ? Effect.succeed(new Map<string, EndpointRow>())
-    : store.query(Effect.map(select(store, idsOf(store, possible), nothing(store)), (rows) => toMap(rows, settings)))
+    : store.query(see(store, possible, settings))
 }
 
 /**
@@ -90,6 +90,16 @@ export const keep = (
       select(store, idsOf(store, ids), store.dialect === "pg" ? store.sql.literal("FOR SHARE OF e") : nothing(store)),
       (rows) => toMap(rows, settings)
     )
+
+/** The same without a lock, in the caller's transaction if there is one: they may be others when it ends. */
+export const see = (
+  store: Store,
+  ids: ReadonlyArray<string>,
+  settings: Circuit.Settings = defaultSettings
+): Effect.Effect<ReadonlyMap<string, EndpointRow>, SqlError.SqlError> =>
+  ids.length === 0
+    ? Effect.succeed(new Map<string, EndpointRow>())
+    : Effect.map(select(store, idsOf(store, ids), nothing(store)), (rows) => toMap(rows, settings))
 
 /** Every row there is, by id. */
 export const readAll = (

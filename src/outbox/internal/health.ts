@@ -3,6 +3,7 @@
  * its batch in, and writes it.
  */
 import * as Circuit from "../../http/Circuit.js"
+import * as SlidingWindow from "../../http/SlidingWindow.js"
 import type { DisabledBy, EndpointRow } from "./endpointRows.js"
 
 /** How one attempt ended, as far as the endpoint's health goes. */
@@ -54,6 +55,26 @@ export const settle = (
   const disabled = row.disabled ?? verdict(row, counted, result, settings)
   if (disabled !== row.disabled) events.push("endpoint.disabled")
   return { row: { ...counted, disabled }, events }
+}
+
+/** The row with successes counted that its circuit's `generation` admitted, the last of them at `at`: as far as they are of its window, and of its circuit, still. */
+export const succeeded = (
+  row: EndpointRow,
+  count: number,
+  generation: number,
+  at: number,
+  now: number,
+  { circuit: settings }: Settings
+): EndpointRow => {
+  const { circuit } = row
+  const counts = circuit._tag === "Closed" && circuit.generation === generation && at > now - settings.samplingWindow
+  return {
+    ...row,
+    circuit: counts
+      ? Circuit.Circuit.Closed({ ...circuit, results: SlidingWindow.record(circuit.results, at, count, 0) })
+      : circuit,
+    lastSuccessAt: latest(row.lastSuccessAt, at)
+  }
 }
 
 // --- internal

@@ -23,6 +23,7 @@ import * as Attempting from "./attempting.js"
 import * as Batching from "./batching.js"
 import type { Claimed } from "./claiming.js"
 import * as Discarding from "./discarding.js"
+import * as Folding from "./folding.js"
 import * as Settling from "./settling.js"
 import type { Parts, Settings } from "./workerParts.js"
 
@@ -64,6 +65,7 @@ export const make = (
   Effect.gen(function*() {
     // A scope of its own, closed by `stop`: what is handed in while the worker stops must still be written.
     const scope = yield* Scope.make()
+    const folding = Folding.make(settings.health)
     const held = new Map<number, Held>()
     const perEndpoint = new Map<string, Counts>()
     let retries = 0
@@ -135,7 +137,7 @@ export const make = (
     /** Writes a batch down, for as long as it takes: what was delivered must not be sent again for want of a note. */
     const write = (batch: ReadonlyArray<Pending>): Effect.Effect<ReadonlyArray<void>, OutboxUnavailable> => {
       const settled = Effect.tapError(
-        Settling.settle(store, batch, settings.schedule, settings.health),
+        Settling.settle(store, batch, settings.schedule, folding),
         (error) =>
           Effect.annotateLogs(Effect.logWarning("webhook_settle_failed"), {
             deliveries: batch.length,

@@ -11,10 +11,8 @@ import * as Outcome from "../../webhooks/Outcome.js"
 import type { DeliveryReport } from "../../webhooks/WebhookSender.js"
 import type { OutboxUnavailable } from "../OutboxError.js"
 import type { Claimed } from "./claiming.js"
-import * as EndpointRows from "./endpointRows.js"
-import * as Health from "./health.js"
+import type * as Folding from "./folding.js"
 import * as Ordering from "./ordering.js"
-import { rowOf } from "./planning.js"
 import type { Store } from "./store.js"
 
 /** An attempt that has ended, or a delivery that ends without one. */
@@ -85,9 +83,7 @@ export interface Settled {
   readonly settled: ReadonlyArray<{ readonly ended: Ended; readonly settlement: Settlement }>
   /** Those whose lease had been lost: nothing was changed. */
   readonly lost: ReadonlyArray<Ended>
-  readonly events: ReadonlyArray<
-    { readonly endpointId: string; readonly type: Health.HealthEvent | "endpoint.blocked"; readonly reason?: string }
-  >
+  readonly events: ReadonlyArray<Folding.Event>
   readonly at: number
 }
 
@@ -96,9 +92,9 @@ export const settle = (
   store: Store,
   batch: ReadonlyArray<Ended>,
   schedule: Schedule,
-  health: Health.Settings
-): Effect.Effect<Settled, OutboxUnavailable> =>
-  store.transaction(Effect.gen(function*() {
+  folding: Folding.Folding
+): Effect.Effect<Settled, OutboxUnavailable> => {
+  const written = store.transaction(Effect.gen(function*() {
     const now = yield* store.now
     const decided = batch.map((ended) => ({ ended, settlement: decide(ended, schedule, now) }))
     const pairs = decided.flatMap(({ ended: { claimed: { endpoint, orderKey } }, settlement }) =>
@@ -109,9 +105,12 @@ export const settle = (
     const ours = yield* record(store, decided, now)
     const settled = decided.filter(({ ended }) => ours.has(ended.claimed.id))
     yield* Ordering.release(store, locked)
-    const events = yield* foldHealth(store, settled, health, now)
-    return { settled, lost: batch.filter(({ claimed }) => !ours.has(claimed.id)), events, at: now }
+    const { committed, events } = yield* folding.fold(store, settled.map(told), now)
+    const lost = batch.filter(({ claimed }) => !ours.has(claimed.id))
+    return { committed, result: { settled, lost, events, at: now } }
   }))
+  return Effect.flatMap(written, ({ committed, result }) => Effect.as(committed, result))
+}
 
 /** Renews the leases that are still ours. */
 export const renew = (
@@ -132,6 +131,15 @@ const isStale = (report: DeliveryReport): boolean => transportFailure(report.err
 
 const isBlockedByName = (report: DeliveryReport): boolean =>
   report.error instanceof EgressBlocked && report.error.by === "name"
+
+/** What an endpoint's row is told. */
+const told = ({ ended: { claimed, report }, settlement }: Decided): Folding.Told => ({
+  claimed,
+  report,
+  disable: settlement.disable,
+  // One that was not sent gives its permit back; and that a receiver closes connections which nobody uses is no fault of it.
+  circuitResult: report === undefined || isStale(report) ? "Neutral" : Outcome.forCircuit(report)
+})
 
 type Decided = { readonly ended: Ended; readonly settlement: Settlement }
 
@@ -242,50 +250,6 @@ const insertAttempts = (
     })
   } WHERE ${which} ON CONFLICT DO NOTHING`
 }
-
-const foldHealth = (
-  store: Store,
-  settled: ReadonlyArray<Decided>,
-  settings: Health.Settings,
-  now: number
-): Effect.Effect<Settled["events"], SqlError> =>
-  Effect.gen(function*() {
-    // One that was not sent gives its permit back.
-    const told = settled.map(({ ended: { claimed, report }, settlement }) => ({
-      claimed,
-      report,
-      settlement,
-      // That a receiver closes connections which nobody uses is no fault of it.
-      result: report === undefined || isStale(report) ? "Neutral" as const : Outcome.forCircuit(report)
-    }))
-    const ids = [...new Set(told.map(({ claimed }) => claimed.endpoint.id))].sort()
-    const rows = new Map(yield* EndpointRows.lock(store, ids, now, settings.circuit))
-    const events: Array<Settled["events"][number]> = []
-    const blocked = new Set<string>()
-    for (const { claimed, report, result, settlement } of told) {
-      const endpointId = claimed.endpoint.id
-      if (report?.error instanceof EgressBlocked && !blocked.has(endpointId)) {
-        blocked.add(endpointId)
-        events.push({ endpointId, type: "endpoint.blocked", reason: report.error.message })
-      }
-      const folded = Health.settle(rowOf(rows, endpointId, settings.circuit), {
-        delivered: report?.outcome === "delivered",
-        circuitResult: result,
-        generation: claimed.generation,
-        retryAfter: report?.retryAfter,
-        status: report?.status,
-        disable: settlement.disable,
-        now
-      }, settings)
-      rows.set(endpointId, folded.row)
-      for (const type of folded.events) {
-        const reason = type === "endpoint.disabled" ? folded.row.disabled?.reason : undefined
-        events.push({ endpointId, type, ...(reason === undefined ? {} : { reason }) })
-      }
-    }
-    yield* EndpointRows.write(store, rows.values(), now)
-    return events
-  })
 
 /** Days and hours after which an endpoint with nothing but failures is disabled. */
 export const disabling = {
