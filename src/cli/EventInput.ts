@@ -3,7 +3,6 @@
  */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import { statSync } from "node:fs"
 import { PayloadTooLarge } from "../webhooks/Message.js"
 import * as WebhookEvent from "../webhooks/WebhookEvent.js"
 import type * as CliError from "./CliError.js"
@@ -34,11 +33,10 @@ export interface Invalid {
 export const open = (file: string | undefined): Effect.Effect<Input, CliError.CliError> =>
   Effect.try({
     try: () => {
-      const stats = file === undefined || file === "-" ? undefined : statSync(file)
-      if (stats?.isDirectory() === true) throw Object.assign(new Error(), { code: "EISDIR" })
-      const chunks = Stdio.openInput(file)[Symbol.asyncIterator]()
+      const { size, stream } = Stdio.openInput(file)
+      const chunks = stream[Symbol.asyncIterator]()
       return {
-        size: stats?.isFile() === true ? stats.size : undefined,
+        size,
         next: Effect.tryPromise({
           try: () => chunks.next(),
           catch: (error) => Stdio.unreadable(file, Stdio.codeOf(error))

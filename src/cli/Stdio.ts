@@ -2,7 +2,9 @@
  * Standard input and output: results to stdout with back-pressure, everything else to stderr, both without ever throwing at the user.
  */
 import * as Effect from "effect/Effect"
-import { closeSync, createReadStream, fstatSync } from "node:fs"
+import { closeSync, constants, createReadStream, fstatSync, openSync } from "node:fs"
+import { Socket } from "node:net"
+import { isatty, ReadStream } from "node:tty"
 import { withoutCredential } from "../webhooks/internal/credentials.js"
 import * as CliError from "./CliError.js"
 import { jsonText, visible } from "./Visible.js"
@@ -77,13 +79,31 @@ export const untilClosed: Effect.Effect<void> = Effect.async((resume) => {
 
 /** The bytes of a file, or of stdin for `-` and for no name; at most 256 MiB. */
 export const readAll = (file: string | undefined): Effect.Effect<Uint8Array, CliError.CliError> =>
-  file === undefined || file === "-"
-    ? readStream("-", openStdin)
-    : readStream(file, () => createReadStream(file))
+  readStream(file, () => openInput(file).stream)
 
-/** The bytes of a file, or of stdin for `-` and for no name, as a stream. Throws where stdin is a directory. */
-export const openInput = (file: string | undefined): NodeJS.ReadableStream =>
-  file === undefined || file === "-" ? openStdin() : createReadStream(file, { highWaterMark: 65_536 })
+/** The bytes of a file, or of stdin, as they come. */
+export interface Input {
+  readonly stream: NodeJS.ReadableStream
+  /** Length in bytes, where it is known. */
+  readonly size: number | undefined
+}
+
+/**
+ * Opens a file, or stdin for `-` and for no name. It doesn't wait for what a pipe or a terminal has yet to bring, so that the process can end. Throws an error
+ * with the system's code, for a directory too.
+ */
+export const openInput = (file: string | undefined): Input => {
+  if (file === undefined || file === "-") return { stream: openStdin(), size: undefined }
+  const fd = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK)
+  try {
+    const stats = fstatSync(fd)
+    if (stats.isDirectory()) throw Object.assign(new Error(), { code: "EISDIR" })
+    return { stream: streamOf(fd, file, stats.isFIFO()), size: stats.isFile() ? stats.size : undefined }
+  } catch (error) {
+    closeSync(fd)
+    throw error
+  }
+}
 
 /** The failure of a file, or of stdin, that can't be read. */
 export const unreadable = (file: string | undefined, code: string | undefined): CliError.CliError =>
@@ -142,7 +162,18 @@ const openStdin = (): NodeJS.ReadableStream => {
   return process.stdin
 }
 
-const readStream = (file: string, open: () => NodeJS.ReadableStream): Effect.Effect<Uint8Array, CliError.CliError> =>
+// A read that waits in a thread of Node.js's pool can't be given up: the process would wait for it at its end.
+const streamOf = (fd: number, file: string, isPipe: boolean): NodeJS.ReadableStream =>
+  isPipe
+    ? new Socket({ fd, readable: true, writable: false })
+    : isatty(fd)
+    ? new ReadStream(fd)
+    : createReadStream(file, { fd, highWaterMark: 65_536 })
+
+const readStream = (
+  file: string | undefined,
+  open: () => NodeJS.ReadableStream
+): Effect.Effect<Uint8Array, CliError.CliError> =>
   Effect.async((resume) => {
     const chunks: Array<Uint8Array> = []
     let length = 0

@@ -2,7 +2,7 @@
  * Runs the built command line as a user does: a process of its own, an environment and a working directory with nothing in it.
  */
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process"
-import { mkdtempSync, rmSync } from "node:fs"
+import { mkdtempSync, readFileSync, rmSync } from "node:fs"
 import * as http from "node:http"
 import type { AddressInfo } from "node:net"
 import { tmpdir } from "node:os"
@@ -88,6 +88,13 @@ export const until = async (condition: () => boolean): Promise<void> => {
     await new Promise((resolve) => setTimeout(resolve, 10))
   }
 }
+
+/** Until the program takes signals: of SIGHUP nothing else takes care. */
+export const untilListening = ({ child }: Running): Promise<void> =>
+  until(() => {
+    const caught = /^SigCgt:\s*([0-9a-f]+)$/m.exec(readFileSync(`/proc/${child.pid}/status`, "utf8"))?.[1] ?? "0"
+    return (BigInt(`0x${caught}`) & 1n) === 1n
+  })
 
 // What a program printed has no type; the assertions look at it.
 // eslint-disable-next-line @typescript-eslint/no-explicit-any

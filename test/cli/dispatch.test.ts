@@ -1,7 +1,8 @@
-import { readFileSync, writeFileSync } from "node:fs"
+import { execFileSync } from "node:child_process"
+import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from "node:fs"
 import { join } from "node:path"
 import { afterAll, describe, expect, it } from "vitest"
-import { bin, folder, json, receive, run, shell, start, until } from "./cli.js"
+import { bin, folder, json, receive, run, shell, start, until, untilListening } from "./cli.js"
 
 const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 const receivers: Array<{ readonly close: () => void }> = []
@@ -279,6 +280,55 @@ describe.concurrent("input", () => {
   })
 })
 
+describe.concurrent("a pipe with a name", () => {
+  const env = environment({})
+  const pipe = (name: string) => {
+    execFileSync("mkfifo", [join(folder, name)])
+    return join(folder, name)
+  }
+
+  it("is waited for, and read to its end", async () => {
+    const path = pipe("read")
+    const program = start(["dispatch", "--json", "read"], { env })
+    await untilListening(program)
+    const end = openSync(path, "r+")
+    writeSync(end, `${event(1)}\n`)
+    await until(() => program.out().includes("m1"))
+    writeSync(end, event(2))
+    closeSync(end)
+    const { code, out } = await program.ended
+    expect(code).toBe(0)
+    expect(json(out).map(({ messageId }) => messageId)).toEqual(["m1", "m2"])
+  })
+
+  it.each(
+    [
+      ["SIGTERM", 143],
+      ["SIGINT", 130],
+      ["SIGHUP", 129]
+    ] as const
+  )("keeps nobody waiting after %s: one that is held open", async (signal, code) => {
+    const end = openSync(pipe(`open${signal}`), "r+")
+    writeSync(end, `${event(1)}\n`)
+    const program = start(["dispatch", "--json", `open${signal}`], { env })
+    await until(() => program.out() !== "")
+    program.child.kill(signal)
+    expect(await program.ended).toMatchObject({
+      code,
+      err: expect.stringContaining("after event 1 (line 1) was sent\n")
+    })
+    closeSync(end)
+  }, 20_000)
+
+  it("keeps nobody waiting after a signal: one that nobody writes to yet", async () => {
+    pipe("unused")
+    const program = start(["dispatch", "unused"], { env })
+    await untilListening(program)
+    program.child.kill("SIGTERM")
+    expect(await program.ended).toMatchObject({ code: 143, err: expect.stringContaining("no event was sent\n") })
+  }, 20_000)
+})
+
 describe.concurrent("many lines", () => {
   const count = 100_000
 
@@ -377,6 +427,21 @@ describe("on a terminal", () => {
     // A terminal that was told not to wrap lines would stay so if this were killed.
     expect(out).not.toContain("\u001b[?7")
   })
+
+  it("can be ended by a signal while it waits for what is typed", async () => {
+    writeFileSync(
+      join(folder, "typed.sh"),
+      `$cli dispatch /dev/tty &
+      until grep -q '^SigCgt:.*[13579bdf]$' /proc/$!/status; do sleep 0.05; done
+      kill -TERM $!; wait $!; echo status $?`
+    )
+    const { ended } = start(["-c", "script -qec 'bash --norc typed.sh' /dev/null"], {
+      command: ["bash", "--norc"],
+      env: { ...environment({}, { TERM: "xterm" }), cli: `${process.execPath} ${bin}` }
+    })
+    const { out } = await ended
+    expect(out).toContain("status 143")
+  }, 20_000)
 
   it("shows none with NO_COLOR", async () => {
     const { code, out } = await onTerminal("$cli dispatch few", { NO_COLOR: "1" })
