@@ -205,7 +205,8 @@ const decode = (
     const correlationHeader = options?.correlationHeader
     const wrong = correlationHeader === undefined ? undefined : HeaderName.correlationProblem(correlationHeader)
     if (wrong !== undefined) problems.push({ path: correlationVariable, code: "header_name", message: wrong })
-    const policy = options?.policy ?? EgressPolicy.make({ allow: allow.rules, deny: deny.rules })
+    const written = EgressPolicy.make({ allow: allow.rules, deny: deny.rules })
+    const policy = options?.policy ?? (allow.problems.length === 0 ? written : withUnreadable(written))
     const context = makeContext(source, { policy, correlationHeader }, problems)
     const endpoints = reading.root === undefined ? [] : yield* decodeDocument(context, reading.root)
     return problems.length > 0
@@ -213,7 +214,20 @@ const decode = (
       : { endpoints: endpoints.map((fields) => new Endpoint.Endpoint(fields)) }
   })
 
-/** The rules that can be read serve although others can't, so that a bad entry doesn't make good URLs look bad. */
+/** A policy that leaves open what an entry that can't be read may have been meant to allow: good URLs aren't to look bad, and the whole is refused anyway. */
+const withUnreadable = (policy: EgressPolicy.Policy): EgressPolicy.Policy => ({
+  ...policy,
+  decideUrl: (url) => {
+    const decision = policy.decideUrl(url)
+    return decision._tag === "Allowed" || beyondAllowing.includes(decision.rule)
+      ? decision
+      : { _tag: "Allowed", addresses: [] }
+  }
+})
+
+const beyondAllowing = ["denied", "metadata", "name"]
+
+/** The rules that can be read serve although others can't. */
 const readRules = (
   variable: string,
   written: Options["allow"]

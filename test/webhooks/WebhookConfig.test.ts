@@ -279,6 +279,26 @@ describe("WebhookConfig", () => {
         )
       }).pipe(Effect.scoped, Effect.provide(NodeFileSystem.layer)))
 
+    it.effect("a bad entry of the allow-list doesn't make URLs look bad that it may have been meant for", () =>
+      Effect.gen(function*() {
+        const urls = [
+          "http://127.0.0.1:3000/",
+          "https://hooks.example.com:25/",
+          "http://169.254.169.254/",
+          "https://a.b/"
+        ]
+        const error = yield* Effect.flip(fromEnv({
+          WEBHOOKS_CONFIG: JSON.stringify({ E: urls.map((url) => ({ url })) }),
+          WEBHOOKS_EGRESS_ALLOW: "127.0.0.1/x",
+          WEBHOOKS_EGRESS_DENY: "a.b"
+        }))
+        expect(error.errors.map((item) => `${item.path} ${item.code}`)).toEqual([
+          "WEBHOOKS_EGRESS_ALLOW egress_rule",
+          "E[2].url url_private_address",
+          "E[3].url url_denied"
+        ])
+      }))
+
     it.effect("the allow-list and the correlation header come from the environment, overrides win", () =>
       Effect.gen(function*() {
         const local = JSON.stringify({ E: [{ url: "http://localhost:3000/" }] })
@@ -292,6 +312,8 @@ describe("WebhookConfig", () => {
         )
         expect(bad.errors.map((item) => `${item.path} ${item.code}`)).toEqual(["WEBHOOKS_EGRESS_ALLOW egress_rule"])
         expect(bad.message).toMatch(/^WEBHOOKS_EGRESS_ALLOW: entry 2 is not an address range/)
+        const denied = yield* Effect.flip(fromEnv({ WEBHOOKS_EGRESS_DENY: "bad/x" }))
+        expect(denied.message).toMatch(/^WEBHOOKS_EGRESS_DENY: entry 1 /)
         const header = yield* Effect.flip(fromEnv({
           WEBHOOKS_CORRELATION_HEADER: "X-Trace",
           WEBHOOKS_CONFIG: JSON.stringify(one({ headers: { "x-trace": "v" } }))

@@ -59,6 +59,7 @@ const variables: ReadonlySet<string> = new Set([
   "WEBHOOKS_CONFIG",
   "WEBHOOKS_CONFIG_FILE",
   "WEBHOOKS_EGRESS_ALLOW",
+  "WEBHOOKS_EGRESS_DENY",
   "WEBHOOKS_CORRELATION_HEADER"
 ])
 
