@@ -20,12 +20,17 @@ describe("with tokens", () => {
         const answer = yield* api.ask("GET", path, { headers: { authorization: "" } })
         expectError(answer, 401, "missing_token")
         expect(answer.headers.get("www-authenticate")).toBe("Bearer realm=\"effect-webhooks\"")
+        expect(answer.json).toMatchObject({ error: { message: expect.stringMatching(/^a token is needed: /) } })
       }
       for (const shown of [secret, `${token}x`, token.slice(0, -1), `${token} ${token}`, token.toUpperCase()]) {
         const answer = yield* api.ask("GET", "/v1/stats", { headers: { authorization: `Bearer ${shown}` } })
         expectError(answer, 401, shown.includes(" ") ? "missing_token" : "unknown_token")
         expect(answer.headers.get("www-authenticate")).toContain("Bearer realm=\"effect-webhooks\"")
       }
+      const unknown = yield* api.ask("GET", "/v1/stats", { headers: { authorization: "Bearer wrong" } })
+      expect(unknown.json).toMatchObject({
+        error: { message: expect.stringMatching(/^the token that was sent is none of this server's: /) }
+      })
       for (const shown of [`Basic ${token}`, token, "Bearer", "Bearer "]) {
         expectError(yield* api.ask("GET", "/v1/stats", { headers: { authorization: shown } }), 401, "missing_token")
       }

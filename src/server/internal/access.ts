@@ -47,12 +47,12 @@ export const byToken = (tokens: ReadonlyArray<Redacted.Redacted>): Check => {
   const known = tokens.map((token) => digest(Redacted.value(token)))
   return ({ headers }) => {
     const shown = /^Bearer +([!-~]+) *$/i.exec(headers["authorization"] ?? "")?.[1]
-    if (shown === undefined) return unauthorized("missing_token", "")
+    if (shown === undefined) return missingToken
     const hash = digest(shown)
     let found = false
     // All of them, whichever fits.
     for (const one of known) found = timingSafeEqual(one, hash) || found
-    return found ? undefined : unauthorized("unknown_token", ", error=\"invalid_token\"")
+    return found ? undefined : unknownToken
   }
 }
 
@@ -79,13 +79,24 @@ export const isToken = (token: Redacted.Redacted): boolean => /^[!-~]{16,512}$/.
 
 const digest = (text: string): Buffer => createHash("sha256").update(text).digest()
 
-const unauthorized = (code: string, more: string): ApiError =>
+const unauthorized = (code: string, message: string, more = ""): ApiError =>
   new ApiError({
     status: 401,
     code,
-    message: "a token is needed: send Authorization: Bearer with one of WEBHOOKS_API_TOKEN",
+    message,
     headers: { "www-authenticate": `Bearer realm="effect-webhooks"${more}` }
   })
+
+const missingToken = unauthorized(
+  "missing_token",
+  "a token is needed: send Authorization: Bearer with one of WEBHOOKS_API_TOKEN"
+)
+
+const unknownToken = unauthorized(
+  "unknown_token",
+  "the token that was sent is none of this server's: send one of WEBHOOKS_API_TOKEN",
+  ", error=\"invalid_token\""
+)
 
 const foreignHost = new ApiError({
   status: 403,
