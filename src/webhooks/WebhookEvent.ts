@@ -202,6 +202,7 @@ const wireNames: Names = {
 const wireKeys: ReadonlyArray<string> = Object.values(wireNames)
 
 const typePattern = /^[A-Za-z0-9_.-]{1,128}$/
+const typeForm = "1 to 128 characters of A-Z a-z 0-9 _ . -"
 const idPattern = /^[A-Za-z0-9_-]{1,64}$/
 const timeProblem = "must be an RFC 3339 time with its offset, such as 2026-01-27T12:00:00Z"
 
@@ -213,7 +214,7 @@ const check = (
   Effect.withFiberRuntime((fiber) => {
     const { aggregateId = null, correlationId, data, id, tenant, type } = input
     if (!matches(type, typePattern)) {
-      return invalid(names.type, "must be 1 to 128 characters of A-Z a-z 0-9 _ . -")
+      return invalid(names.type, `${type === undefined ? "is missing; give" : "must be"} ${typeForm}`)
     }
     if (id !== undefined && !matches(id, idPattern)) {
       return invalid(names.id, "must be 1 to 64 characters of A-Z a-z 0-9 _ -; left out, one is generated")

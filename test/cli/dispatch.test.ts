@@ -195,7 +195,7 @@ describe.concurrent("deliveries", () => {
     expect(ended.code).toBe(1)
     expect(ended.out).toMatch(/^delivered {2}A {2}m1 {2}ep {2}http:\/\/127\.0\.0\.1:\d+\/ {2}200, 1 attempt, \d+ ms$/m)
     expect(ended.out).toMatch(/^unrouted {3}Z {2}m2$/m)
-    expect(ended.out).toMatch(/^invalid {4}line 3: type: must be 1 to 128 characters/m)
+    expect(ended.out).toMatch(/^invalid {4}line 3: type: is missing; give 1 to 128 characters/m)
     expect(ended.out + ended.err).not.toContain("\u001b")
   })
 

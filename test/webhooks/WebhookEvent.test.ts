@@ -381,7 +381,7 @@ describe("decodeInput", () => {
     [null, "event", "must be a JSON object with \"type\" and \"data\""],
     [[], "event", "must be a JSON object with \"type\" and \"data\""],
     [secret, "event", "must be a JSON object with \"type\" and \"data\""],
-    [{ data: 1 }, "type", "must be 1 to 128 characters of A-Z a-z 0-9 _ . -"],
+    [{ data: 1 }, "type", "is missing; give 1 to 128 characters of A-Z a-z 0-9 _ . -"],
     [{ type: { secret }, data: 1 }, "type", "must be 1 to 128 characters of A-Z a-z 0-9 _ . -"],
     [{ type: "a" }, "data", "is missing; give null if there is nothing to say"],
     [
