@@ -30,9 +30,9 @@ export const program = (args: ReadonlyArray<string>): Effect.Effect<number, CliE
       if (!(error instanceof CommanderError)) return Effect.die(error)
       return error.exitCode === 0
         ? Effect.as(Stdio.write(shown.join("")), CliError.exitCodes.done)
-        : withErrors(args.includes("--json"), Effect.fail(CliError.usage(usageMessage(error))))
+        : withErrors(args.includes("--json"), Effect.fail(CliError.usage(usageMessage(error, args[0]))))
     }
-    return chosen[0] ?? Effect.fail(CliError.usage(missingCommand))
+    return chosen[0] ?? Effect.fail(CliError.usage(missingCommand(undefined)))
   })
 
 // --- internal
@@ -234,7 +234,9 @@ const define = (
   return root
 }
 
-const missingCommand = "a command is missing; `effect-webhooks --help` lists them"
+// Of a group, such as `deliveries`, or of all.
+const missingCommand = (group: string | undefined): string =>
+  `a command is missing; \`effect-webhooks ${group === undefined ? "" : `${group} `}--help\` lists them`
 const maxSeconds = 9_999_999_999
 
 const secretOption = (more = "") =>
@@ -250,8 +252,9 @@ const statuses = (text: string): ReadonlyArray<number> =>
   })
 
 // One line, whatever the parser says: its hints come on a line of their own. Values and words that nobody knows may be secrets.
-const usageMessage = (error: CommanderError): string => {
-  if (error.code === "commander.help") return missingCommand
+const usageMessage = (error: CommanderError, first: string | undefined): string => {
+  // A first word that is no command is an error of its own.
+  if (error.code === "commander.help") return missingCommand(/^[a-z]+$/.test(first ?? "") ? first : undefined)
   const text = error.message.replace(/^error: /, "")
   const [, hint = ""] = /(?:\n)(\(Did you mean [a-z, -]+\?\))$/.exec(text) ?? []
   switch (error.code) {

@@ -187,7 +187,9 @@ describe("the program", () => {
   it.each([
     [[], "a command is missing; `effect-webhooks --help` lists them"],
     [["sing"], "unknown command 'sing' (Did you mean sign?)"],
-    [["config"], "a command is missing; `effect-webhooks --help` lists them"],
+    [["config"], "a command is missing; `effect-webhooks config --help` lists them"],
+    [["deliveries"], "a command is missing; `effect-webhooks deliveries --help` lists them"],
+    [["--", "whsec_HUSHHUSH1"], "unknown command; `effect-webhooks --help` lists them"],
     [["config", "chek"], "unknown command 'chek' (Did you mean check?)"],
     [["\u001b[31m"], "unknown command; `effect-webhooks --help` lists them"],
     [["whsec_HUSHHUSH1"], "unknown command; `effect-webhooks --help` lists them"],
