@@ -1,7 +1,17 @@
 /**
  * The texts below the list of options of the commands of the durable path.
  */
-import { blocks, delivering, environment, events, examples, exitCodes, proxied, stored } from "./HelpText.js"
+import {
+  blocks,
+  delivering,
+  environment,
+  events,
+  examples,
+  exitCodes,
+  proxied,
+  serviceExitCodes,
+  stored
+} from "./HelpText.js"
 
 /** Below the help of `serve`. */
 export const serve = (): string =>
@@ -23,7 +33,7 @@ then it exits with 0. A second one ends it at once: what was in flight is delive
     ),
     environment(...stored, "WEBHOOKS_API_TOKEN", "WEBHOOKS_API_HOSTS", ...delivering),
     proxied,
-    exitCodes
+    serviceExitCodes
   )
 
 /** Below the help of `worker`. */
@@ -39,7 +49,7 @@ process works.`,
     ),
     environment(...stored, ...delivering),
     proxied,
-    exitCodes
+    serviceExitCodes
   )
 
 /** Below the help of `enqueue`. */

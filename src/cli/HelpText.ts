@@ -31,7 +31,7 @@ export const variables: Readonly<Record<string, readonly [text: string, fallback
   WEBHOOKS_DATABASE_URL: ["the outbox: file:PATH or postgres://USER:PASSWORD@HOST:PORT/DATABASE", "file:./webhooks.db"],
   WEBHOOKS_API_TOKEN: ["tokens of the HTTP API, separated by spaces or commas; 16 characters or more each", "none"],
   WEBHOOKS_API_HOSTS: [
-    "names, comma-separated, that serve is asked by, beside localhost and --host; others get 403",
+    "names, separated by spaces or commas, that serve is asked by, beside localhost and --host; others get 403",
     "none"
   ],
   WEBHOOKS_SCHEDULE: [
@@ -116,3 +116,10 @@ export const exitCodes = `Exit codes:
        doesn't exist or can't be done, the database can't be used
   2    wrong usage or configuration
   130  cut off by Ctrl-C (SIGINT); 143 by SIGTERM, 129 by the end of the terminal (SIGHUP)`
+
+/** What the services end with. */
+export const serviceExitCodes = `Exit codes:
+  0    stopped by Ctrl-C (SIGINT), SIGTERM or the end of the terminal (SIGHUP)
+  1    it can't work: the database can't be used, the port is in use, another process works on the SQLite file
+  2    wrong usage or configuration
+  130  ended at once by a second Ctrl-C, or before it had started; 143 by SIGTERM, 129 by SIGHUP (before it had started)`

@@ -141,6 +141,6 @@ const hosts = (text: string): Either.Either<ReadonlyArray<string>, string> => {
     : Either.left(
       `${
         wrong.join(", ")
-      }: must be a host name (in ASCII) or an address, without scheme, port and path; several are separated by commas`
+      }: must be a host name (in ASCII) or an address, without scheme, port and path; several are separated by spaces or commas`
     )
 }

@@ -234,7 +234,8 @@ describe("the program", () => {
         "WEBHOOKS_API_TOKEN_FILE ",
         "WEBHOOKS_DATABASE_URL_FILE ",
         "WEBHOOKS_PROXY_FILE ",
-        "WEBHOOKS_API_HOSTS "
+        "WEBHOOKS_API_TOKEN .*separated by spaces or commas",
+        "WEBHOOKS_API_HOSTS .*separated by spaces or commas"
       ]
     ) expect(help.out).toMatch(new RegExp(text))
     for (
@@ -253,6 +254,12 @@ describe("the program", () => {
       expect(out).toContain("Environment")
     }
     expect((await run(["help"])).out).toBe(help.out)
+  })
+
+  it.each(["serve", "worker"])("says that %s ends with 0 when it is stopped", async (command) => {
+    const { out } = await run([command, "--help"])
+    expect(out).toMatch(/^ {2}0 {4}stopped by .*SIGINT.*SIGTERM.*SIGHUP/m)
+    expect(out).not.toContain("cut off by")
   })
 
   it.each([
