@@ -16,7 +16,7 @@ export const render = (result: Result, json: boolean): string =>
 
 /** What has been counted. */
 export interface Counts {
-  /** Stored, the duplicates included. */
+  /** Stored now, and those stored before: the duplicates. */
   events: number
   duplicates: number
   /** That no endpoint wants. */
@@ -47,7 +47,7 @@ export const count = (counts: Counts, result: Result): void => {
 export const summary = ({ deliveries, duplicates, events, invalid, unrouted }: Counts): string =>
   events + invalid === 0
     ? "nothing to store: no events"
-    : `${plural(events, "event")} stored (${plural(duplicates, "duplicate")}, ${unrouted} unrouted), ` +
+    : `${plural(events - duplicates, "event")} stored (${unrouted} unrouted), ${plural(duplicates, "duplicate")}, ` +
       `${plural(invalid, "invalid line")}; ${plural(deliveries, "new delivery", "new deliveries")}`
 
 /** A number and its noun. */
