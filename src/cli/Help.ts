@@ -44,9 +44,9 @@ Results, with --json one object a line:
   wrong configuration {"errors":[{"path","message"}]}
   any other error     {"errors":[{"message"}]}
 
-Ctrl-C stops taking events and begins no request any more; requests in flight have ${defaults.grace} to end. What was stopped is
-reported as failed with class interrupted (with 0 attempts: not sent), and the line from which nothing was sent is named on
-stderr. A second Ctrl-C ends at once.`,
+Ctrl-C stops taking events and begins no request any more; requests in flight have ${defaults.grace} to end, and
+aren't retried. What was stopped is reported as failed with class interrupted (with 0 attempts: not sent), and the line from
+which nothing was sent is named on stderr. A second Ctrl-C ends at once.`,
     examples(
       "effect-webhooks dispatch events.ndjson",
       "tail -f events.ndjson | effect-webhooks dispatch --json -",

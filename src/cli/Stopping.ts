@@ -16,6 +16,8 @@ import type { RetryPolicy } from "../http/RetryPolicy.js"
 export interface Stopping {
   /** Stops: idempotent, and doesn't wait for requests on the wire. */
   readonly stop: Effect.Effect<void>
+  /** How many calls have ended because a retry that their policy had left was not begun. */
+  readonly givenUp: () => number
   /** The client below the resilient one: it tells which calls have a request on the wire. */
   readonly httpClient: <E, R>(
     inner: Layer.Layer<HttpClient.HttpClient, E, R>
@@ -29,6 +31,7 @@ export interface Stopping {
 /** Nothing is stopped yet. */
 export const make = (): Stopping => {
   let stopped = false
+  let givenUp = 0
   const calls = new Set<Call>()
   const current = FiberRef.unsafeMake<Call | undefined>(undefined)
   const mark = (waiting: boolean): Effect.Effect<void> =>
@@ -41,6 +44,7 @@ export const make = (): Stopping => {
       const waiting = [...calls].filter((call) => call.waiting)
       return Effect.forEach(waiting, (call) => Deferred.succeed(call.stop, undefined), { discard: true })
     }),
+    givenUp: () => givenUp,
     httpClient: (inner) =>
       Layer.provide(
         Layer.effect(
@@ -50,7 +54,12 @@ export const make = (): Stopping => {
         inner
       ),
     // Stepped within the call, where an attempt has ended and another is to follow.
-    retryPolicy: Schedule.whileInputEffect(() => Effect.map(mark(true), () => !stopped)),
+    retryPolicy: Schedule.whileInputEffect(() =>
+      Effect.map(mark(true), () => {
+        if (stopped) givenUp++
+        return !stopped
+      })
+    ),
     client: (inner) =>
       Object.assign(Object.create(Object.getPrototypeOf(inner) as object) as object, inner, {
         executeHead: <E, R>(

@@ -125,10 +125,25 @@ describe.concurrent("signals", () => {
     await until(() => requests.length === 1)
     const before = performance.now()
     child.kill("SIGTERM")
-    const { out } = await ended
+    const { code, err, out } = await ended
     expect(performance.now() - before).toBeLessThan(5000)
+    expect(code).toBe(143)
     expect(json(out)).toMatchObject([{ outcome: "failed", class: "http-status", status: 503, attempts: 1 }])
+    expect(err).toContain("stopped (SIGTERM): retries were given up\n")
     expect(requests).toHaveLength(1)
+  })
+
+  it("cut nothing off where no retry was left", async () => {
+    const { requests, url } = await receiver((_, response) => setTimeout(() => response.writeHead(503).end(), 700))
+    const { child, ended } = start(["dispatch", "--json"], {
+      env: environment({ A: [{ url }] }, { WEBHOOKS_MAX_RETRIES: "0" })
+    })
+    child.stdin.end(event(1))
+    await until(() => requests.length === 1)
+    child.kill("SIGTERM")
+    const { code, err } = await ended
+    expect(code).toBe(1)
+    expect(err).not.toContain("stopped")
   })
 
   it("end at once the second time, with all that is known reported", async () => {

@@ -146,10 +146,11 @@ const dispatchAll = (
     ])
     const cut = end._tag === "Success" && end.value === "done" ? 0 : yield* land(flight, stopping)
     progress.end()
-    const short = !ended || cut > 0 || counts.interrupted > 0
+    const givenUp = stopping.givenUp() > 0
+    const short = !ended || cut > 0 || counts.interrupted > 0 || givenUp
     if (short) {
       const reason = Exit.isSuccess(end) && end.value !== "done" ? reasons[end.value] : "an error, see below"
-      yield* Stdio.notes(`stopped (${reason}): ${unsent(ended, taken, lastLine, cut, counts.notSent)}`)
+      yield* Stdio.notes(`stopped (${reason}): ${unsent(ended, taken, lastLine, cut, counts.notSent, givenUp)}`)
     }
     yield* Stdio.notes(summary(counts))
     if (Exit.isFailure(end)) return yield* Effect.failCause(end.cause)
@@ -165,7 +166,14 @@ const reasons = {
   closed: "nobody reads standard output"
 }
 
-const unsent = (ended: boolean, events: number, lastLine: number, cut: number, notSent: number): string => {
+const unsent = (
+  ended: boolean,
+  events: number,
+  lastLine: number,
+  cut: number,
+  notSent: number,
+  givenUp: boolean
+): string => {
   const inFlight = cut === 0 ? "" : `${plural(cut, "event")} in flight cut off`
   const waiting = notSent === 0 ? "" : `${plural(notSent, "delivery", "deliveries")} not sent`
   const rest = ended
@@ -173,9 +181,11 @@ const unsent = (ended: boolean, events: number, lastLine: number, cut: number, n
     : events === 0
     ? "no event was sent"
     : `nothing that comes after event ${events} (line ${lastLine}) was sent`
-  const texts = [inFlight, waiting, rest].filter((text) => text !== "")
-  return texts.length === 0 ? "retries were given up" : texts.join("; ")
+  const texts = [inFlight, waiting, givenUp ? retries : "", rest].filter((text) => text !== "")
+  return texts.length === 0 ? retries : texts.join("; ")
 }
+
+const retries = "retries were given up"
 
 const plural = (n: number, word: string, many = `${word}s`): string => `${n} ${n === 1 ? word : many}`
 
