@@ -10,6 +10,7 @@ const place = (id: string) =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
     const outbox = yield* Outbox.Outbox
+    yield* sql`CREATE TABLE IF NOT EXISTS orders (id TEXT PRIMARY KEY)`
     const event = yield* WebhookEvent.make({ type: "OrderPlaced", aggregateId: id, data: { total: 42.5 } })
     yield* sql.withTransaction(Effect.zipRight(sql`INSERT INTO orders (id) VALUES (${id})`, outbox.enqueue(event)))
   })
