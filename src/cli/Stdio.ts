@@ -200,6 +200,7 @@ const reasons: Readonly<Record<string, string>> = {
   EACCES: "permission denied",
   EPERM: "permission denied",
   EISDIR: "it is a directory",
+  ENXIO: "it is a socket",
   ENOSPC: "no space left",
   EMFILE: "too many open files",
   ENAMETOOLONG: "the name is too long",

@@ -55,6 +55,18 @@ export const record = (window: SlidingWindow, now: number, a: number, b: number)
   return { width: current.width, newest: current.newest, counts, a: current.a + a, b: current.b + b }
 }
 
+/** The window with `a` and `b` added at a time that may be past: where they would be now, if they had been added then. */
+export const recordLate = (window: SlidingWindow, at: number, a: number, b: number): SlidingWindow => {
+  const bucket = Math.floor(at / window.width)
+  if (bucket >= window.newest) return record(window, at, a, b)
+  if (bucket <= window.newest - buckets) return window
+  const counts = window.counts.slice()
+  const place = (((bucket % buckets) + buckets) % buckets) * 2
+  counts[place]! += a
+  counts[place + 1]! += b
+  return { ...window, counts, a: window.a + a, b: window.b + b }
+}
+
 // --- internal
 
 const buckets = 10

@@ -19,14 +19,20 @@ import { eventually, leave, pass, prepared, row, states, times, working } from "
 const circuit = Circuit.settings()
 
 /** A claim as a plan had it that knew nothing of the endpoints' rows. */
-const claim = (ids: ReadonlyArray<string>, first = 1, retry = 0, guarded = false) =>
+const claim = (ids: ReadonlyArray<string>, first = 1, retry = 0, guarded: boolean | ReadonlyArray<string> = false) =>
   Effect.gen(function*() {
     const store = yield* OutboxSchema.OutboxSchema
     const endpoints = yield* Effect.forEach(
       ids,
       (id) => Endpoint.make({ id, url: `https://hooks.example.com/${id}`, events: ["*"] })
     )
-    const wants = endpoints.map((endpoint) => ({ endpoint, first, retry, turn: "first" as const, guarded }))
+    const wants = endpoints.map((endpoint) => ({
+      endpoint,
+      first,
+      retry,
+      turn: "first" as const,
+      guarded: typeof guarded === "boolean" ? guarded : guarded.includes(endpoint.id)
+    }))
     return yield* Claiming.claim(store, wants, { length: 60_000, fence: "mine", circuit, firstDelay: 0 })
   })
 
@@ -134,6 +140,20 @@ describe("a claim on PostgreSQL", () => {
       expect(yield* waits(claiming)).toBe(true)
       yield* disabling.end
       expect(yield* Fiber.join(claiming)).toEqual([])
+    }).pipe(Effect.scoped, Effect.provide(database), quiet))
+
+  it.effect("holds no row that others write after the one that it waits for: else each would wait for the other", () =>
+    Effect.gen(function*() {
+      const store = yield* OutboxSchema.OutboxSchema
+      yield* leave([{ lane: "first" }, { lane: "first", endpoint: "b" }])
+      yield* store.transaction(EndpointRows.lock(store, ["a", "b"], 0))
+      const writing = yield* open(EndpointRows.lock(store, ["a"], 0))
+      const claiming = yield* Effect.forkScoped(claim(["a", "b"], 1, 0, ["b"]))
+      expect(yield* waits(claiming)).toBe(true)
+      const other = yield* Effect.forkScoped(store.transaction(EndpointRows.lock(store, ["b"], 0)))
+      yield* Fiber.join(other)
+      yield* writing.end
+      expect((yield* Fiber.join(claiming)).map(({ id }) => id)).toEqual([1, 2])
     }).pipe(Effect.scoped, Effect.provide(database), quiet))
 
   it.effect("is waited for by who disables the endpoint, and not by another claim", () =>

@@ -129,6 +129,16 @@ describe.each(backends)("results on $name", (backend) => {
       yield* another("ok")
       yield* fold("ok")
       expect(yield* counted).toEqual([2, 0, 0])
+      // In the window as if they had been written then: the five are gone before what came later.
+      yield* fold(...ok(5))
+      const at = 1.9 * settings.circuit.samplingWindow
+      yield* TestClock.setTime(at)
+      yield* another("ok")
+      yield* fold("ok")
+      expect(yield* counted).toEqual([9, 0, 0])
+      yield* TestClock.setTime(2.2 * settings.circuit.samplingWindow)
+      yield* fold("ok")
+      expect(yield* counted).toEqual([3, 0, 0])
       yield* fold(...ok(5))
       const { circuit } = yield* row
       yield* store.transaction(EndpointRows.write(
@@ -156,6 +166,22 @@ describe.each(backends)("results on $name", (backend) => {
       yield* rollBack(["failed"])
       yield* commit(["failed"])
       expect(yield* counted).toEqual([6, 1, 1])
+    }).pipe(Effect.provide(database(backend))))
+
+  it.effect("whose commit nobody knows of are not counted twice", () =>
+    Effect.gen(function*() {
+      const store = yield* OutboxSchema.OutboxSchema
+      const folding = Folding.make(settings)
+      const fold = (kinds: ReadonlyArray<Kind>) =>
+        store.transaction(
+          Effect.flatMap(store.now, (now) => folding.fold(store, kinds.map((kind) => told(kind)), now))
+        )
+      yield* Effect.flatMap(fold(ok(1)), ({ committed }) => committed)
+      yield* Effect.flatMap(fold(ok(20)), ({ committed }) => committed)
+      yield* fold(["failed"])
+      yield* folding.lost
+      yield* Effect.flatMap(fold(ok(1)), ({ committed }) => committed)
+      expect(yield* counted).toEqual([23, 1, 0])
     }).pipe(Effect.provide(database(backend))))
 
   it.effect("make of a row what they would one by one", () =>

@@ -167,6 +167,18 @@ describe("a plan", () => {
     for (const each of ["a0", "a1", "b1"]) expect(given.filter((one) => one === each).length).toBeGreaterThan(2)
   })
 
+  it("lets retries of who has first attempts all the time come beside those of others", () => {
+    const rotation = Rotation.make()
+    const given = Array.from({ length: 12 }, () => {
+      const all = { a: { retry: 0 }, b: { first: 0, retry: 0 }, c: { retry: 0 } }
+      // Of the slots for retries one is free each time.
+      const { wants } = plan(all, { concurrency: 16, kept: 4, held: 11, heldRetries: 11, rotation })
+      rotation.ask(wants)
+      return wants.flatMap(({ endpoint, retry }) => retry > 0 ? [endpoint.id] : []).join()
+    })
+    for (const id of ["a", "b", "c"]) expect(given.filter((one) => one === id)).toHaveLength(4)
+  })
+
   it("lets each come by turns, so that with fewer slots than endpoints none waits for long", () => {
     const given = inTurn(30, many(10, { first: 0 }), { concurrency: 4 })
     const served = Object.keys(many(10, {})).map((id) => given.filter((wanted) => id in wanted).length)

@@ -62,24 +62,22 @@ export const claim = (
 ): Effect.Effect<ReadonlyArray<Claimed>, OutboxUnavailable> =>
   store.transaction(Effect.gen(function*() {
     const now = yield* store.now
-    const guarded = wants.filter((want) => want.guarded).map(({ endpoint }) => endpoint.id).sort()
-    const locked = yield* EndpointRows.lock(store, guarded, now, lease.circuit)
-    // As they are now: since the plan was made one may have been disabled, or its circuit have opened.
-    const kept = yield* EndpointRows.keep(
-      store,
-      wants.flatMap((want) => want.guarded ? [] : [want.endpoint.id]),
-      lease.circuit
-    )
-    const takes: Array<Take & { readonly granted: Grant }> = []
+    // As they are now: since the plan was made one may have been disabled, or its circuit have opened. In one statement, and in the order of the ids: of two, one
+    // would hold what results wait for while it waits for them.
+    const ids = wants.map(({ endpoint }) => endpoint.id)
+    const rows = yield* wants.some(({ guarded }) => guarded)
+      ? EndpointRows.lock(store, ids, now, lease.circuit)
+      : EndpointRows.keep(store, ids, lease.circuit)
+    const takes: Array<Take & { readonly granted: Grant; readonly guarded: boolean }> = []
     for (const want of wants) {
       const { endpoint, first, guarded, retry } = want
-      const row = rowOf(guarded ? locked : kept, endpoint.id, lease.circuit)
+      const row = rowOf(rows, endpoint.id, lease.circuit)
       // A probe is for who has the row to itself: next time.
       if (!guarded && row.circuit._tag !== "Closed") continue
       const granted = grant(row, endpoint, first + retry, now, lease.circuit)
       const some = granted.times.length
       const retries = Math.min(retry, row.circuit._tag === "Closed" ? retriesOf(want, some) : some)
-      if (some > 0) takes.push({ endpoint, first: Math.min(first, some - retries), retry: retries, granted })
+      if (some > 0) takes.push({ endpoint, first: Math.min(first, some - retries), retry: retries, granted, guarded })
     }
     const taken = yield* take(store, takes, now, lease)
     const byEndpoint = new Map<string, Array<Row>>()
@@ -90,8 +88,8 @@ export const claim = (
     }
     yield* EndpointRows.write(
       store,
-      takes.flatMap(({ endpoint, granted }) =>
-        locked.has(endpoint.id) && byEndpoint.has(endpoint.id)
+      takes.flatMap(({ endpoint, granted, guarded }) =>
+        guarded && byEndpoint.has(endpoint.id)
           ? [granted.after(byEndpoint.get(endpoint.id)!.length)]
           : []
       ),

@@ -62,16 +62,14 @@ export const succeeded = (
   row: EndpointRow,
   count: number,
   generation: number,
-  at: number,
-  now: number,
-  { circuit: settings }: Settings
+  at: number
 ): EndpointRow => {
   const { circuit } = row
-  const counts = circuit._tag === "Closed" && circuit.generation === generation && at > now - settings.samplingWindow
+  const counts = circuit._tag === "Closed" && circuit.generation === generation
   return {
     ...row,
     circuit: counts
-      ? Circuit.Circuit.Closed({ ...circuit, results: SlidingWindow.record(circuit.results, at, count, 0) })
+      ? Circuit.Circuit.Closed({ ...circuit, results: SlidingWindow.recordLate(circuit.results, at, count, 0) })
       : circuit,
     lastSuccessAt: latest(row.lastSuccessAt, at)
   }

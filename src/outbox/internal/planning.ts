@@ -67,7 +67,7 @@ export interface Load {
   /** Slots that retries never take. */
   readonly kept: number
   /** Whose turn it is. */
-  readonly rotation: Pick<Rotation, "askedAt" | "turnOf">
+  readonly rotation: Pick<Rotation, "askedAt" | "retriedAt" | "turnOf">
   readonly circuit: Circuit.Settings
 }
 
@@ -213,33 +213,69 @@ const shares = (
   freeForRetries: number,
   { now, rotation }: Load
 ): ReadonlyArray<Want> => {
-  const wants: Array<Want> = []
+  const allowed = retriesAllowed(open, freeForRetries, now, rotation)
+  const wants = new Map<string, Want>()
   let left = free
   let leftForRetries = freeForRetries
-  let retrying = open.filter(({ candidate: { due } }) => isDue(due.retry, now)).length
-  for (const [index, { candidate: { due, endpoint }, guarded, room }] of open.entries()) {
+  const want = ({ candidate: { endpoint }, guarded }: Open, first: number, retry: number): void => {
+    if (first + retry === 0) return
+    const before = wants.get(endpoint.id)
+    left -= first + retry
+    leftForRetries -= retry
+    wants.set(endpoint.id, {
+      endpoint,
+      guarded,
+      turn: rotation.turnOf(endpoint.id),
+      first: (before?.first ?? 0) + first,
+      retry: (before?.retry ?? 0) + retry
+    })
+  }
+  for (const [index, one] of open.entries()) {
+    const { candidate: { due, endpoint }, room } = one
     if (left <= 0) break
     const share = Math.min(room, Math.max(1, Math.floor(left / (open.length - index))))
     const fresh = isDue(due.first, now)
-    const again = isDue(due.retry, now) && leftForRetries > 0
-    const turn = rotation.turnOf(endpoint.id)
+    const most = allowed.get(endpoint.id) ?? 0
     // Both have work: a quarter is the first attempts', and of a single slot every other one of the endpoint's.
-    const most = !again
-      ? 0
-      : !fresh
+    const ofShare = !fresh
       ? share
       : share === 1
-      ? (turn === "retry" ? 1 : 0)
+      ? (rotation.turnOf(endpoint.id) === "retry" ? 1 : 0)
       : share - Math.ceil(share / 4)
-    // Shares of their own: else the first few would take all that retries may have.
-    const retry = Math.min(most, Math.max(1, Math.floor(leftForRetries / Math.max(1, retrying))), leftForRetries)
-    const first = fresh ? share - retry : 0
-    left -= first + retry
-    leftForRetries -= retry
-    if (isDue(due.retry, now)) retrying--
-    if (first + retry > 0) wants.push({ endpoint, first, retry, turn, guarded })
+    const retry = Math.min(most, ofShare)
+    want(one, fresh ? share - retry : 0, retry)
   }
-  return wants
+  // What some were allowed, and had no room for.
+  for (const one of open) {
+    const { candidate: { due, endpoint }, room } = one
+    if (left <= 0 || leftForRetries <= 0) break
+    const before = wants.get(endpoint.id)
+    const more = room - (before?.first ?? 0) - (before?.retry ?? 0)
+    if (isDue(due.retry, now)) want(one, 0, Math.min(more, left, leftForRetries))
+  }
+  return [...wants.values()]
+}
+
+/**
+ * What retries may have, in equal shares, and first for those whose retries were asked for the longest time ago: by their first attempts, who has those would always be the
+ * last.
+ */
+const retriesAllowed = (
+  open: ReadonlyArray<Open>,
+  free: number,
+  now: number,
+  rotation: Load["rotation"]
+): ReadonlyMap<string, number> => {
+  const ids = open.flatMap(({ candidate: { due, endpoint } }) => isDue(due.retry, now) ? [endpoint.id] : [])
+  ids.sort((one, other) => rotation.retriedAt(one) - rotation.retriedAt(other))
+  const allowed = new Map<string, number>()
+  let left = free
+  for (const [index, id] of ids.entries()) {
+    const share = Math.min(left, Math.max(1, Math.floor(left / (ids.length - index))))
+    allowed.set(id, share)
+    left -= share
+  }
+  return allowed
 }
 
 /** A row for an endpoint that has none. */

@@ -11,6 +11,8 @@ export type Lane = "first" | "retry"
 export interface Rotation {
   /** When the endpoint was asked last, as a number that grows; 0: never, or long ago. */
   readonly askedAt: (endpointId: string) => number
+  /** The same of its retries. */
+  readonly retriedAt: (endpointId: string) => number
   /** Whose turn it is, if it is but one that may go. */
   readonly turnOf: (endpointId: string) => Lane
   /** They are asked now, whatever they give: who gives nothing would stay the first. */
@@ -26,15 +28,17 @@ export interface Rotation {
 
 export const make = (): Rotation => {
   // Those that were asked the longest time ago come first.
-  const asked = new Map<string, { readonly at: number; readonly lane: Lane }>()
+  const asked = new Map<string, { readonly at: number; readonly retriedAt: number; readonly lane: Lane }>()
   let now = 0
   return {
     askedAt: (endpointId) => asked.get(endpointId)?.at ?? 0,
+    retriedAt: (endpointId) => asked.get(endpointId)?.retriedAt ?? 0,
     turnOf: (endpointId) => asked.get(endpointId)?.lane === "first" ? "retry" : "first",
     ask: (wants) => {
       for (const { endpoint: { id }, first, retry, turn } of wants) {
+        const retriedAt = retry > 0 ? ++now : asked.get(id)?.retriedAt ?? 0
         asked.delete(id)
-        asked.set(id, { at: ++now, lane: first === 0 ? "retry" : retry === 0 ? "first" : turn })
+        asked.set(id, { at: ++now, retriedAt, lane: first === 0 ? "retry" : retry === 0 ? "first" : turn })
       }
       for (const id of asked.keys()) {
         if (asked.size <= defaults.maxKeys) break

@@ -109,7 +109,8 @@ export const settle = (
     const lost = batch.filter(({ claimed }) => !ours.has(claimed.id))
     return { committed, result: { settled, lost, events, at: now } }
   }))
-  return Effect.flatMap(written, ({ committed, result }) => Effect.as(committed, result))
+  const known = Effect.tapError(written, ({ reason }) => reason === "unreachable" ? folding.lost : Effect.void)
+  return Effect.flatMap(known, ({ committed, result }) => Effect.as(committed, result))
 }
 
 /** Renews the leases that are still ours. */
