@@ -207,6 +207,61 @@ describe("a plan", () => {
     }
   })
 
+  it("starves nobody, whatever slots, limits and lanes there are, and however long requests take", () => {
+    const given = FastCheck.record({
+      slots: FastCheck.integer({ min: 1, max: 16 }),
+      limit: FastCheck.constantFrom(1, 2, 3, 10),
+      lanes: FastCheck.array(FastCheck.constantFrom("first", "retry", "both"), { minLength: 1, maxLength: 8 }),
+      times: FastCheck.array(FastCheck.integer({ min: 80, max: 120 }), { minLength: 1, maxLength: 8 })
+    })
+    FastCheck.assert(
+      FastCheck.property(given, ({ lanes, limit, slots, times }) => {
+        const rotation = Rotation.make()
+        const kept = Math.min(slots - 1, Math.floor(slots / 4))
+        const sent = new Map(lanes.flatMap((lanes, n) =>
+          (["first", "retry"] as const)
+            .filter((lane) => lanes === "both" || lanes === lane)
+            .map((lane) => [`e${n} ${lane}`, 0])
+        ))
+        const all = Object.fromEntries(lanes.map((lanes, n): [string, Given] => [`e${n}`, {
+          ...(lanes === "retry" ? {} : { first: 0 }),
+          ...(lanes === "first" ? {} : { retry: 0 })
+        }]))
+        let held: ReadonlyArray<{ readonly id: string; readonly retry: boolean; readonly until: number }> = []
+        let at = 0
+        for (let step = 0, next = 0; step < 400; step++) {
+          const { wants } = plan(all, {
+            concurrency: slots,
+            endpointConcurrency: limit,
+            kept,
+            rotation,
+            held: held.length,
+            heldRetries: held.filter(({ retry }) => retry).length,
+            heldOf: (id) => held.filter((one) => one.id === id).length
+          })
+          rotation.ask(wants)
+          const begun = wants.flatMap(({ endpoint: { id }, first, retry }) =>
+            Array.from({ length: first + retry }, (_, n) => ({
+              id,
+              retry: n >= first,
+              until: at + times[next++ % times.length]!
+            }))
+          )
+          for (const { id, retry } of begun) {
+            const lane = `${id} ${retry ? "retry" : "first"}`
+            sent.set(lane, sent.get(lane)! + 1)
+          }
+          held = [...held, ...begun]
+          at = Math.min(...held.map(({ until }) => until))
+          held = held.filter(({ until }) => until > at)
+        }
+        const counts = [...sent.values()]
+        expect(Math.min(...counts)).toBeGreaterThan(sum(counts) / counts.length / 10)
+      }),
+      { numRuns: 60, seed: 3 }
+    )
+  })
+
   it("leaves out who is disabled, paused, open or paced, and tells when to look again", () => {
     const open = Circuit.Circuit.Open({ generation: 1, until: now + 500, failedProbes: 0 })
     expect(plan({ a: { first: 0, endpoint: { enabled: false } } })).toMatchObject({ wants: [], wakeAt: Infinity })
