@@ -43,6 +43,7 @@ export interface Health {
   readonly consecutiveFailures: number
   readonly firstFailureAt: number | undefined
   readonly lastFailureAt: number | undefined
+  /** To the second: of an endpoint without failures, successes are written once in that time. */
   readonly lastSuccessAt: number | undefined
   /** Whether this program knows it; one that it doesn't know gets nothing from here. */
   readonly configured: boolean

@@ -84,22 +84,14 @@ export const keep = (
   ids: ReadonlyArray<string>,
   settings: Circuit.Settings = defaultSettings
 ): Effect.Effect<ReadonlyMap<string, EndpointRow>, SqlError.SqlError> =>
-  ids.length === 0
-    ? Effect.succeed(new Map<string, EndpointRow>())
-    : Effect.map(
-      select(store, idsOf(store, ids), store.dialect === "pg" ? store.sql.literal("FOR SHARE OF e") : nothing(store)),
-      (rows) => toMap(rows, settings)
-    )
+  select(store, ids, store.dialect === "pg" ? store.sql.literal("FOR SHARE OF e") : nothing(store), settings)
 
 /** The same without a lock, in the caller's transaction if there is one: they may be others when it ends. */
 export const see = (
   store: Store,
   ids: ReadonlyArray<string>,
   settings: Circuit.Settings = defaultSettings
-): Effect.Effect<ReadonlyMap<string, EndpointRow>, SqlError.SqlError> =>
-  ids.length === 0
-    ? Effect.succeed(new Map<string, EndpointRow>())
-    : Effect.map(select(store, idsOf(store, ids), nothing(store)), (rows) => toMap(rows, settings))
+): Effect.Effect<ReadonlyMap<string, EndpointRow>, SqlError.SqlError> => select(store, ids, nothing(store), settings)
 
 /** Every row there is, by id. */
 export const readAll = (
@@ -189,13 +181,19 @@ const idsOf = (store: Store, ids: ReadonlyArray<string>): Statement.Fragment =>
 
 const select = (
   store: Store,
-  ids: Statement.Fragment,
-  locking: Statement.Fragment
-): Effect.Effect<ReadonlyArray<RawRow>, SqlError.SqlError> =>
-  store.execute<RawRow>`
-    SELECT ${columns(store)} FROM ${store.tables.endpoints} AS e
-    WHERE e.id IN (SELECT v.id FROM ${ids})
-    ORDER BY e.id ${locking}`
+  ids: ReadonlyArray<string>,
+  locking: Statement.Fragment,
+  settings: Circuit.Settings
+): Effect.Effect<ReadonlyMap<string, EndpointRow>, SqlError.SqlError> =>
+  ids.length === 0
+    ? Effect.succeed(new Map<string, EndpointRow>())
+    : Effect.map(
+      store.execute<RawRow>`
+        SELECT ${columns(store)} FROM ${store.tables.endpoints} AS e
+        WHERE e.id IN (SELECT v.id FROM ${idsOf(store, ids)})
+        ORDER BY e.id ${locking}`,
+      (rows) => toMap(rows, settings)
+    )
 
 const toMap = (rows: ReadonlyArray<RawRow>, settings: Circuit.Settings): ReadonlyMap<string, EndpointRow> => {
   const map = new Map<string, EndpointRow>()

@@ -81,7 +81,7 @@ export const make = (
       const before = held.get(claimed.id)
       if (before !== undefined) remove(before.claimed)
       held.set(claimed.id, { claimed, since, counts: true })
-      count(claimed.endpoint.id, 1, 0)
+      tally(claimed.endpoint.id, 1, 0)
       if (claimed.retry) retries++
     }
     /** One that has been delivered is under way no more: the endpoint may get the next while this is written down. */
@@ -89,16 +89,16 @@ export const make = (
       const entry = held.get(claimed.id)
       if (entry?.claimed !== claimed || !entry.counts) return
       entry.counts = false
-      count(claimed.endpoint.id, -1, 1)
+      tally(claimed.endpoint.id, -1, 1)
     }
     const remove = (claimed: Claimed): void => {
       if (held.get(claimed.id)?.claimed !== claimed) return
       leave(claimed)
       held.delete(claimed.id)
-      count(claimed.endpoint.id, 0, -1)
+      tally(claimed.endpoint.id, 0, -1)
       if (claimed.retry) retries--
     }
-    const count = (endpointId: string, counting: number, delivered: number): void => {
+    const tally = (endpointId: string, counting: number, delivered: number): void => {
       const before = perEndpoint.get(endpointId)
       const after = {
         counting: (before?.counting ?? 0) + counting,
@@ -266,13 +266,13 @@ export const make = (
       const isFull = held.size + reserved >= settings.concurrency || countOf(endpoint.id, limit) >= limit
       if (isFull || stopping) return false
       reserved++
-      count(endpoint.id, 1, 0)
+      tally(endpoint.id, 1, 0)
       return true
     }
 
     const unreserve = (endpoints: ReadonlyArray<Endpoint>): Effect.Effect<void> =>
       Effect.suspend(() => {
-        for (const { id } of endpoints) count(id, -1, 0)
+        for (const { id } of endpoints) tally(id, -1, 0)
         reserved -= endpoints.length
         return free
       })

@@ -112,11 +112,9 @@ export const plan = (candidates: ReadonlyArray<Candidate>, load: Load): Plan => 
   if (open.length === 0 || free <= 0) {
     return { wants: [], suspects, wakeAt, short: short || open.length > 0, complete: false }
   }
-  const inTurn = open.length === 1 ?
-    open :
-    open.sort((one, other) =>
-      load.rotation.askedAt(one.candidate.endpoint.id) - load.rotation.askedAt(other.candidate.endpoint.id)
-    )
+  const inTurn = open.sort((one, other) =>
+    load.rotation.askedAt(one.candidate.endpoint.id) - load.rotation.askedAt(other.candidate.endpoint.id)
+  )
   const wants = shares(inTurn, free, freeForRetries, load)
   // None, although something is due: retries have all the slots that they may have.
   const asked = new Map(wants.map((want) => [want.endpoint.id, want]))
