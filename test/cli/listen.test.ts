@@ -1,4 +1,5 @@
 import { createHmac } from "node:crypto"
+import { once } from "node:events"
 import * as http from "node:http"
 import * as net from "node:net"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
@@ -191,7 +192,10 @@ describe("listen", () => {
 
   it("ends when nobody reads it any more", async () => {
     const { running, url } = await listen([])
+    // What is written before the pipe is closed at this end finds it open.
+    const closed = once(running.child.stdout, "close")
     running.child.stdout.destroy()
+    await closed
     await post(url, "x").catch(() => undefined)
     expect(await running.ended).toMatchObject({ code: 0, signal: null, err: "" })
   })
