@@ -3,6 +3,7 @@
  * pending: see `scanning`).
  */
 import type { SqlError } from "@effect/sql/SqlError"
+import type { Fragment } from "@effect/sql/Statement"
 import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import { defaults } from "../../Defaults.js"
@@ -59,8 +60,15 @@ export const claim = (
   store: Store,
   wants: ReadonlyArray<Want>,
   lease: Lease
-): Effect.Effect<ReadonlyArray<Claimed>, OutboxUnavailable> =>
-  store.transaction(Effect.gen(function*() {
+): Effect.Effect<ReadonlyArray<Claimed>, OutboxUnavailable> => store.transaction(claimWithin(store, wants, lease))
+
+/** The same in the caller's transaction. */
+export const claimWithin = (
+  store: Store,
+  wants: ReadonlyArray<Want>,
+  lease: Lease
+): Effect.Effect<ReadonlyArray<Claimed>, SqlError> =>
+  Effect.gen(function*() {
     const now = yield* store.now
     // As they are now: since the plan was made one may have been disabled, or its circuit have opened. In one statement, and in the order of the ids: of two, one
     // would hold what results wait for while it waits for them.
@@ -100,7 +108,7 @@ export const claim = (
         toClaimed(row, endpoint, lease.fence, granted.generation, granted.times[index] ?? now)
       )
     )
-  }))
+  })
 
 /** Whether what was claimed is all that was due of what was wanted: each endpoint gave less than it was asked for, and nothing else limited it. */
 export const isAll = (wants: ReadonlyArray<Want>, claimed: ReadonlyArray<Claimed>): boolean => {
@@ -149,19 +157,8 @@ export const claimSuspect = (
     return claimed && toClaimed(claimed, endpoint, lease.fence, granted.generation, granted.times[0] ?? now)
   }))
 
-// --- internal
-
-interface Take {
-  readonly endpoint: Endpoint
-  readonly first: number
-  readonly retry: number
-}
-
-/** Of fewer than are wanted: a quarter are first attempts, and of one every other one. (Of a probe it is the one that has waited longest.) */
-const retriesOf = ({ first, turn }: Want, granted: number): number =>
-  granted === 1 && first > 0 ? (turn === "retry" ? 1 : 0) : granted - Math.min(first, Math.ceil(granted / 4))
-
-interface Row {
+/** A row of `claimedColumns`. */
+export interface Row {
   readonly id: number | string
   readonly message_id: string
   readonly endpoint_id: string
@@ -180,88 +177,45 @@ interface Row {
   readonly body: Uint8Array | null
 }
 
-const columns =
+/** Of a delivery `d` and its message `m`. */
+export const claimedColumns =
   `d.id, d.message_id, d.endpoint_id, d.event_type, d.format, d.order_key, d.step, d.attempts, d.lapses, d.once,
   m.tenant, m.aggregate_id, m.occurred_at, m.correlation_id, m.trace_parent,
   CASE d.format WHEN 'standard' THEN m.body_standard WHEN 'cloudevents' THEN m.body_cloudevents ELSE m.body_event END AS body`
 
-const skipLocked = ({ dialect, sql }: Store) => sql.literal(dialect === "pg" ? "FOR UPDATE SKIP LOCKED" : "")
-
-const take = (
-  store: Store,
-  takes: ReadonlyArray<Take>,
-  now: number,
-  lease: Lease
-): Effect.Effect<ReadonlyArray<Row>, SqlError> => {
-  const wanted = takes.flatMap(({ endpoint, first, retry }) => [
-    { endpoint_id: endpoint.id, lane: "first", n: first },
-    { endpoint_id: endpoint.id, lane: "retry", n: retry }
-  ]).filter(({ n }) => n > 0)
-  return Effect.map(
-    Effect.forEach(Arr.chunksOf(wanted, mostTerms), (some) => takeSome(store, some, now, lease)),
-    (rows) => rows.flat()
-  )
-}
-
-interface Wanted {
+/** How many deliveries of a lane are wanted of an endpoint. */
+export interface Wanted {
   readonly endpoint_id: string
   readonly lane: string
   readonly n: number
 }
 
-/** SQLite puts at most 500 queries together. */
-const mostTerms = 400
+/** The lanes of what is wanted. */
+export const lanesOf = (takes: ReadonlyArray<Take>): ReadonlyArray<Wanted> =>
+  takes.flatMap(({ endpoint, first, retry }) => [
+    { endpoint_id: endpoint.id, lane: "first", n: first },
+    { endpoint_id: endpoint.id, lane: "retry", n: retry }
+  ]).filter(({ n }) => n > 0)
 
-const takeSome = (
-  store: Store,
-  wanted: ReadonlyArray<Wanted>,
-  now: number,
-  lease: Lease
-): Effect.Effect<ReadonlyArray<Row>, SqlError> => {
-  const { dialect, execute, rows, sql, tables: { deliveries, messages } } = store
-  const pending = lease.firstDelay === 0
-    ? sql.literal("d.state = 'pending' AND d.held = 0")
-    : sql`d.state = 'pending' AND d.held = 0 AND (d.lane <> 'first' OR d.created_at <= ${now - lease.firstDelay})`
-  const picked = dialect === "pg"
-    // As an array: PostgreSQL takes the number of rows of a subquery for a share of the table, and reads all of it.
-    ? sql`id = ANY (ARRAY(
-        SELECT p.id FROM ${rows(wanted, { endpoint_id: "text", lane: "text", n: "integer" })} CROSS JOIN LATERAL (
-          SELECT d.id FROM ${deliveries} d
-          WHERE ${pending} AND d.endpoint_id = v.endpoint_id AND d.lane = v.lane AND d.due_at <= ${now}
-          ORDER BY d.due_at, d.id LIMIT v.n FOR UPDATE SKIP LOCKED
-        ) p
-      ))`
-    : sql`id IN (${
-      sql.join(" UNION ALL ", false)(wanted.map(({ endpoint_id, lane, n }) =>
-        sql`SELECT id FROM (
-          SELECT d.id FROM ${deliveries} d
-          WHERE ${pending} AND d.endpoint_id = ${endpoint_id} AND d.lane = ${lane} AND d.due_at <= ${now}
-          ORDER BY d.due_at, d.id LIMIT ${n}
-        )`
-      ))
-    })`
-  const taken = sql`UPDATE ${deliveries}
-    SET lane = 'leased', due_at = ${now + lease.length}, fence = ${lease.fence}
-    WHERE ${picked} RETURNING`
-  return dialect === "pg"
-    // In one statement: each takes the way to the server and back.
-    ? execute<Row>`WITH d AS (${taken} *) SELECT ${
-      sql.literal(columns)
-    } FROM d JOIN ${messages} m ON m.id = d.message_id`
-    : Effect.flatMap(
-      execute<{ readonly id: number | string }>`${taken} id`,
-      (ids) => read(store, ids.map(({ id }) => Number(id)))
-    )
-}
+/** On PostgreSQL: an array of the ids that may be claimed of what is `wanted` (rows `v`), which are locked. */
+export const pickPg = (store: Store, wanted: Fragment, now: number, lease: Lease): Fragment =>
+  // As an array: PostgreSQL takes the number of rows of a subquery for a share of the table, and reads all of it.
+  store.sql`ARRAY(
+    SELECT p.id FROM ${wanted} CROSS JOIN LATERAL (
+      SELECT d.id FROM ${store.tables.deliveries} d
+      WHERE ${isPending(store, now, lease)} AND d.endpoint_id = v.endpoint_id AND d.lane = v.lane AND d.due_at <= ${now}
+      ORDER BY d.due_at, d.id LIMIT v.n FOR UPDATE SKIP LOCKED
+    ) p
+  )`
 
-const read = (store: Store, ids: ReadonlyArray<number>): Effect.Effect<ReadonlyArray<Row>, SqlError> => {
-  const { rows, execute, sql, tables: { deliveries, messages } } = store
-  return ids.length === 0 ? Effect.succeed([]) : execute<Row>`
-    SELECT ${sql.literal(columns)} FROM ${rows(ids.map((id) => ({ id })), { id: "bigint" })}
-    JOIN ${deliveries} d ON d.id = v.id JOIN ${messages} m ON m.id = d.message_id`
-}
+export const wantedRows = (store: Store, wanted: ReadonlyArray<Wanted>): Fragment =>
+  store.rows(wanted, { endpoint_id: "text", lane: "text", n: "integer" })
 
-const toClaimed = (
+/** What makes a delivery a claimed one. */
+export const leased = ({ sql }: Store, now: number, lease: Lease): Fragment =>
+  sql`lane = 'leased', due_at = ${now + lease.length}, fence = ${lease.fence}`
+
+export const toClaimed = (
   row: Row,
   endpoint: Endpoint,
   fence: string,
@@ -289,3 +243,70 @@ const toClaimed = (
   traceParent: row.trace_parent ?? undefined,
   body: row.body ?? undefined
 })
+
+// --- internal
+
+type Take = Pick<Want, "endpoint" | "first" | "retry">
+
+/** Of fewer than are wanted: a quarter are first attempts, and of one every other one. (Of a probe it is the one that has waited longest.) */
+const retriesOf = ({ first, turn }: Want, granted: number): number =>
+  granted === 1 && first > 0 ? (turn === "retry" ? 1 : 0) : granted - Math.min(first, Math.ceil(granted / 4))
+
+const skipLocked = ({ dialect, sql }: Store) => sql.literal(dialect === "pg" ? "FOR UPDATE SKIP LOCKED" : "")
+
+const take = (
+  store: Store,
+  takes: ReadonlyArray<Take>,
+  now: number,
+  lease: Lease
+): Effect.Effect<ReadonlyArray<Row>, SqlError> =>
+  Effect.map(
+    Effect.forEach(Arr.chunksOf(lanesOf(takes), mostTerms), (some) => takeSome(store, some, now, lease)),
+    (rows) => rows.flat()
+  )
+
+/** SQLite puts at most 500 queries together. */
+const mostTerms = 400
+
+const isPending = ({ sql }: Store, now: number, { firstDelay }: Lease): Fragment =>
+  firstDelay === 0
+    ? sql.literal("d.state = 'pending' AND d.held = 0")
+    : sql`d.state = 'pending' AND d.held = 0 AND (d.lane <> 'first' OR d.created_at <= ${now - firstDelay})`
+
+const takeSome = (
+  store: Store,
+  wanted: ReadonlyArray<Wanted>,
+  now: number,
+  lease: Lease
+): Effect.Effect<ReadonlyArray<Row>, SqlError> => {
+  const { dialect, execute, sql, tables: { deliveries, messages } } = store
+  const picked = dialect === "pg"
+    ? sql`id = ANY (${pickPg(store, wantedRows(store, wanted), now, lease)})`
+    : sql`id IN (${
+      sql.join(" UNION ALL ", false)(wanted.map(({ endpoint_id, lane, n }) =>
+        sql`SELECT id FROM (
+          SELECT d.id FROM ${deliveries} d
+          WHERE ${isPending(store, now, lease)} AND d.endpoint_id = ${endpoint_id} AND d.lane = ${lane}
+            AND d.due_at <= ${now}
+          ORDER BY d.due_at, d.id LIMIT ${n}
+        )`
+      ))
+    })`
+  const taken = sql`UPDATE ${deliveries} SET ${leased(store, now, lease)} WHERE ${picked} RETURNING`
+  return dialect === "pg"
+    // In one statement: each takes the way to the server and back.
+    ? execute<Row>`WITH d AS (${taken} *) SELECT ${
+      sql.literal(claimedColumns)
+    } FROM d JOIN ${messages} m ON m.id = d.message_id`
+    : Effect.flatMap(
+      execute<{ readonly id: number | string }>`${taken} id`,
+      (ids) => read(store, ids.map(({ id }) => Number(id)))
+    )
+}
+
+const read = (store: Store, ids: ReadonlyArray<number>): Effect.Effect<ReadonlyArray<Row>, SqlError> => {
+  const { rows, execute, sql, tables: { deliveries, messages } } = store
+  return ids.length === 0 ? Effect.succeed([]) : execute<Row>`
+    SELECT ${sql.literal(claimedColumns)} FROM ${rows(ids.map((id) => ({ id })), { id: "bigint" })}
+    JOIN ${deliveries} d ON d.id = v.id JOIN ${messages} m ON m.id = d.message_id`
+}

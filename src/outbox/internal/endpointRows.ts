@@ -93,6 +93,40 @@ export const see = (
   settings: Circuit.Settings = defaultSettings
 ): Effect.Effect<ReadonlyMap<string, EndpointRow>, SqlError.SqlError> => select(store, ids, nothing(store), settings)
 
+/** Those of the rows that nobody has locked, and locked until the transaction ends. */
+export const tryLock = (
+  store: Store,
+  ids: ReadonlyArray<string>,
+  settings: Circuit.Settings = defaultSettings
+): Effect.Effect<ReadonlyMap<string, EndpointRow>, SqlError.SqlError> =>
+  select(
+    store,
+    ids,
+    store.dialect === "pg" ? store.sql.literal("FOR UPDATE OF e SKIP LOCKED") : nothing(store),
+    settings
+  )
+
+/** A reading of rows `e` within another statement, with the columns of `decode`. */
+export const selection = (store: Store, where: Statement.Fragment, locking = nothing(store)): Statement.Fragment =>
+  store.sql`SELECT ${columns(store)} FROM ${store.tables.endpoints} AS e WHERE ${where} ORDER BY e.id ${locking}`
+
+/** Rows as the database gives them, numbers or texts. */
+export const decode = (
+  rows: ReadonlyArray<RawRow>,
+  settings: Circuit.Settings = defaultSettings
+): ReadonlyMap<string, EndpointRow> => {
+  const map = new Map<string, EndpointRow>()
+  for (const row of rows) {
+    const value = fromRaw(row, settings)
+    map.set(value.id, value)
+  }
+  return map
+}
+
+/** Ids as rows `v`. */
+export const idsOf = (store: Store, ids: ReadonlyArray<string>): Statement.Fragment =>
+  store.rows(ids.map((id) => ({ id })), { id: "text" })
+
 /** Every row there is, by id. */
 export const readAll = (
   store: Store,
@@ -100,7 +134,7 @@ export const readAll = (
 ): Effect.Effect<ReadonlyMap<string, EndpointRow>, OutboxUnavailable> =>
   store.query(Effect.map(
     store.execute<RawRow>`SELECT ${columns(store)} FROM ${store.tables.endpoints} AS e ORDER BY e.id`,
-    (rows) => toMap(rows, settings)
+    (rows) => decode(rows, settings)
   ))
 
 /**
@@ -122,7 +156,7 @@ export const lock = (
       SELECT DISTINCT v.id, 0, CAST(${now} AS BIGINT) FROM ${idsOf(store, ids)} WHERE v.id IS NOT NULL ORDER BY v.id
       ON CONFLICT (id) DO UPDATE SET consecutive_failures = e.consecutive_failures
       RETURNING ${sql.literal(written.join(", "))}`,
-    (rows) => toMap(rows, settings)
+    (rows) => decode(rows, settings)
   )
 }
 
@@ -170,14 +204,13 @@ type Column = keyof typeof types
 const written: ReadonlyArray<string> = Object.keys(types)
 
 /** PostgreSQL gives a bigint as text. */
-type RawRow = { readonly [K in Column]: (typeof types)[K] extends "text" ? string | null : number | string | null }
+export type RawRow = {
+  readonly [K in Column]: (typeof types)[K] extends "text" ? string | null : number | string | null
+}
 
 const columns = (store: Store): Statement.Fragment => store.sql.literal(written.map((name) => `e.${name}`).join(", "))
 
 const nothing = (store: Store): Statement.Fragment => store.sql.literal("")
-
-const idsOf = (store: Store, ids: ReadonlyArray<string>): Statement.Fragment =>
-  store.rows(ids.map((id) => ({ id })), { id: "text" })
 
 const select = (
   store: Store,
@@ -188,21 +221,9 @@ const select = (
   ids.length === 0
     ? Effect.succeed(new Map<string, EndpointRow>())
     : Effect.map(
-      store.execute<RawRow>`
-        SELECT ${columns(store)} FROM ${store.tables.endpoints} AS e
-        WHERE e.id IN (SELECT v.id FROM ${idsOf(store, ids)})
-        ORDER BY e.id ${locking}`,
-      (rows) => toMap(rows, settings)
+      store.execute<RawRow>`${selection(store, store.sql`e.id IN (SELECT v.id FROM ${idsOf(store, ids)})`, locking)}`,
+      (rows) => decode(rows, settings)
     )
-
-const toMap = (rows: ReadonlyArray<RawRow>, settings: Circuit.Settings): ReadonlyMap<string, EndpointRow> => {
-  const map = new Map<string, EndpointRow>()
-  for (const row of rows) {
-    const value = fromRaw(row, settings)
-    map.set(value.id, value)
-  }
-  return map
-}
 
 const fromRaw = (row: RawRow, settings: Circuit.Settings): EndpointRow => {
   const disabledAt = integer(row.disabled_at)

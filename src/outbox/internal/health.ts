@@ -57,19 +57,28 @@ export const settle = (
   return { row: { ...counted, disabled }, events }
 }
 
-/** The row with successes counted that its circuit's `generation` admitted, the last of them at `at`: as far as they are of its window, and of its circuit, still. */
+/**
+ * The row with successes counted that its circuit's `generation` admitted, the last of them at `at`: as far as they are of its window, and of its circuit, still.
+ * They end the failures in a row that came before.
+ */
 export const succeeded = (
   row: EndpointRow,
-  count: number,
+  successes: number,
   generation: number,
   at: number
 ): EndpointRow => {
   const { circuit } = row
   const counts = circuit._tag === "Closed" && circuit.generation === generation
+  const isLast = row.lastFailureAt === undefined || row.lastFailureAt < at
+  const counted = isLast ? count(row, { circuitResult: "Success", delivered: true, now: at }) : row
   return {
-    ...row,
+    ...counted,
     circuit: counts
-      ? Circuit.Circuit.Closed({ ...circuit, results: SlidingWindow.recordLate(circuit.results, at, count, 0) })
+      ? Circuit.Circuit.Closed({
+        ...circuit,
+        consecutiveFailures: isLast ? 0 : circuit.consecutiveFailures,
+        results: SlidingWindow.recordLate(circuit.results, at, successes, 0)
+      })
       : circuit,
     lastSuccessAt: latest(row.lastSuccessAt, at)
   }
@@ -82,7 +91,10 @@ const asksForPause = (status: number | undefined): boolean => status === 429 || 
 const latest = (one: number | undefined, other: number | undefined): number | undefined =>
   one === undefined ? other : other === undefined ? one : Math.max(one, other)
 
-const count = (row: EndpointRow, { circuitResult, delivered, now }: Result): EndpointRow => {
+const count = (
+  row: EndpointRow,
+  { circuitResult, delivered, now }: Pick<Result, "circuitResult" | "delivered" | "now">
+): EndpointRow => {
   if (delivered) {
     return {
       ...row,

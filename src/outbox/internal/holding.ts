@@ -24,12 +24,23 @@ import * as Batching from "./batching.js"
 import type { Claimed } from "./claiming.js"
 import * as Discarding from "./discarding.js"
 import * as Folding from "./folding.js"
+import type { Want } from "./planning.js"
+import * as Relaying from "./relaying.js"
 import * as Settling from "./settling.js"
 import type { Parts, Settings } from "./workerParts.js"
 
 export interface Holding {
   /** Begins the attempts of what was claimed. */
   readonly begin: (claimed: ReadonlyArray<Claimed>) => Effect.Effect<void>
+  /** Runs a claim, and begins what it gives; what it asks for has its slots until then. */
+  readonly claim: (
+    wants: ReadonlyArray<Want>,
+    claim: Effect.Effect<ReadonlyArray<Claimed>, OutboxUnavailable>
+  ) => Effect.Effect<ReadonlyArray<Claimed>, OutboxUnavailable>
+  /** From now on, what has been delivered is settled and followed by what `follow` wants then, where that can be done in one go; `undefined`: no longer. */
+  readonly relay: (follow: Follow | undefined) => void
+  /** Ends when none such is under way. */
+  readonly relayed: Effect.Effect<void>
   /** Keeps a slot for what may be claimed soon, if there is a free one; until it is given back. */
   readonly reserve: (endpoint: Endpoint) => boolean
   readonly unreserve: (endpoints: ReadonlyArray<Endpoint>) => Effect.Effect<void>
@@ -46,7 +57,7 @@ export interface Holding {
   readonly countOf: (endpointId: string, limit: number) => number
   readonly retries: () => number
   readonly ids: () => ReadonlyArray<number>
-  /** Ends when the next delivery has been settled. */
+  /** Ends when a slot is free that was not. */
   readonly freed: () => Effect.Effect<void>
   /** Those whose lease had lapsed. */
   readonly suspects: () => ReadonlyArray<Claimed>
@@ -54,9 +65,16 @@ export interface Holding {
   readonly quiet: (time: number) => Effect.Effect<void>
   /** Ends when this one is not held any more. */
   readonly ended: (id: number) => Effect.Effect<void>
+  /** Writes what has waited for long enough of endpoints' successes. */
+  readonly flush: Effect.Effect<void>
   /** Waits for what is under way, within the grace time, then stops it; gives back what was not settled. */
   readonly stop: Effect.Effect<void>
 }
+
+/** What may be claimed in so many slots as have come free; of these, so many were retries'. */
+export type Follow = (
+  freed: { readonly slots: number; readonly retries: number }
+) => Effect.Effect<Relaying.Next | undefined>
 
 export const make = (
   { health, sender, store }: Pick<Parts, "health" | "sender" | "store">,
@@ -74,6 +92,11 @@ export const make = (
     // Slots that are kept: these count as held, but for what is done with what is.
     let reserved = 0
     let next = Deferred.unsafeMake<void>(FiberId.none)
+    let nextFree = Deferred.unsafeMake<void>(FiberId.none)
+    let follow: Follow | undefined
+    let relaying = false
+    // One at a time writes rows of endpoints.
+    const folds = yield* Effect.makeSemaphore(1)
     const holds = yield* Effect.makeLatch(false)
 
     const add = (claimed: Claimed, since: number): void => {
@@ -112,7 +135,8 @@ export const make = (
       return counts === undefined ? 0 : counts.counting + Math.max(0, counts.delivered - limit)
     }
 
-    const free = Effect.suspend(() => {
+    /** What is held, or what is done with it, is not what it was. */
+    const changed = Effect.suspend(() => {
       const current = next
       next = Deferred.unsafeMake<void>(FiberId.none)
       return Effect.zipRight(
@@ -120,6 +144,18 @@ export const make = (
         Effect.asVoid(Deferred.succeed(current, undefined))
       )
     })
+    const free = Effect.suspend(() => {
+      const current = nextFree
+      nextFree = Deferred.unsafeMake<void>(FiberId.none)
+      return Effect.zipRight(changed, Effect.asVoid(Deferred.succeed(current, undefined)))
+    })
+    /** Slots of endpoints that are asked for, or no longer. */
+    const ask = (wants: ReadonlyArray<Want>, times: 1 | -1): void => {
+      for (const { endpoint, first, retry } of wants) {
+        tally(endpoint.id, times * (first + retry), 0)
+        retries += times * retry
+      }
+    }
     const idle: Effect.Effect<void> = Effect.suspend(() =>
       held.size + reserved === 0 ? Effect.void : Effect.zipRight(Deferred.await(next), idle)
     )
@@ -134,8 +170,56 @@ export const make = (
         )
       })
 
+    /** Writes a batch down; and claims as many in its stead, if there is more to do and nothing to judge. */
+    const write = (batch: ReadonlyArray<Pending>): Effect.Effect<ReadonlyArray<void>, OutboxUnavailable> =>
+      folds.withPermits(1)(Effect.flatMap(nextOf(batch), (next) =>
+        next === undefined
+          ? settle(batch)
+          // Whatever it is that fails: results are to be written without what comes after.
+          : Effect.catchAll(relay(batch, next), () => settle(batch))))
+
+    const nextOf = (batch: ReadonlyArray<Pending>): Effect.Effect<Relaying.Next | undefined> =>
+      Effect.flatMap(store.now, (now) =>
+        follow === undefined || stopping || !Relaying.isPlain(batch, folding, now)
+          ? Effect.succeed(undefined)
+          : follow({ slots: batch.length, retries: batch.filter(({ claimed }) => claimed.retry).length }))
+
+    const relay = (
+      batch: ReadonlyArray<Pending>,
+      next: Relaying.Next
+    ): Effect.Effect<ReadonlyArray<void>, OutboxUnavailable> =>
+      Effect.suspend(() => {
+        const asked = slotsOf(next.wants)
+        ask(next.wants, 1)
+        relaying = true
+        const end = () => {
+          ask(next.wants, -1)
+          relaying = false
+        }
+        return Effect.flatMap(
+          Effect.tapErrorCause(
+            Relaying.relay(store, batch, next, folding),
+            () => Effect.zipRight(Effect.sync(end), changed)
+          ),
+          (relayed) =>
+            Effect.all([
+              // At once: between the two the slots would be free.
+              beginAfter(relayed.claimed, () => {
+                end()
+                for (const { claimed } of batch) remove(claimed)
+                // What is left, if anything, a look must say.
+                if (relayed.claimed.length < asked) follow = undefined
+              }),
+              relayed.claimed.length < batch.length || follow === undefined ? free : changed,
+              relayed.lost.length === 0 ? Effect.void : lost(relayed.lost),
+              announce(relayed, batch),
+              folding.flush(store, relayed.unwritten)
+            ], { discard: true })
+        )
+      }).pipe(Effect.as(batch.map(() => undefined)))
+
     /** Writes a batch down, for as long as it takes: what was delivered must not be sent again for want of a note. */
-    const write = (batch: ReadonlyArray<Pending>): Effect.Effect<ReadonlyArray<void>, OutboxUnavailable> => {
+    const settle = (batch: ReadonlyArray<Pending>): Effect.Effect<ReadonlyArray<void>, OutboxUnavailable> => {
       const settled = Effect.tapError(
         Settling.settle(store, batch, settings.schedule, folding),
         (error) =>
@@ -243,11 +327,15 @@ export const make = (
         )
       )
 
-    const begin = (claimed: ReadonlyArray<Claimed>): Effect.Effect<void> =>
+    const begin = (claimed: ReadonlyArray<Claimed>): Effect.Effect<void> => beginAfter(claimed, () => undefined)
+
+    /** Begins them right after `before`, with nothing in between. */
+    const beginAfter = (claimed: ReadonlyArray<Claimed>, before: () => void): Effect.Effect<void> =>
       Effect.gen(function*() {
+        const now = yield* monotonicNow
+        before()
         // What is begun too late to be written keeps its lease until that ends.
         if (claimed.length === 0 || abandoned) return
-        const now = yield* monotonicNow
         for (const one of claimed) add(one, now)
         yield* Effect.withFiberRuntime<void>((fiber) => {
           Metrics.claimed(fiber, claimed.length)
@@ -260,6 +348,21 @@ export const make = (
           if (entry !== undefined) entry.fiber = fiber
         }
       })
+
+    const claim: Holding["claim"] = (wants, claim) =>
+      Effect.uninterruptible(Effect.suspend(() => {
+        const slots = slotsOf(wants)
+        ask(wants, 1)
+        reserved += slots
+        const end = () => {
+          ask(wants, -1)
+          reserved -= slots
+        }
+        return Effect.tap(
+          Effect.tapErrorCause(claim, () => Effect.sync(end)),
+          (claimed) => beginAfter(claimed, end)
+        )
+      }))
 
     const reserve = (endpoint: Endpoint): boolean => {
       const limit = endpoint.maxConcurrency ?? settings.endpointConcurrency
@@ -302,6 +405,9 @@ export const make = (
             return Effect.zipRight(turn, discardFor(ids))
           }))
 
+    const flush = (ids: ReadonlyArray<string>): Effect.Effect<void> =>
+      ids.length === 0 ? Effect.void : folds.withPermits(1)(folding.flush(store, ids))
+
     const stop = Effect.gen(function*() {
       stopping = true
       yield* within(idle, settings.grace)
@@ -309,11 +415,25 @@ export const make = (
       yield* within(idle, handBackTime)
       abandoned = true
       yield* Fiber.interrupt(renewing)
-      yield* within(Effect.disconnect(Scope.close(scope, Exit.void)), handBackTime)
+      yield* within(
+        Effect.disconnect(
+          Effect.zipRight(Scope.close(scope, Exit.void), Effect.suspend(() => flush(folding.waiting())))
+        ),
+        handBackTime
+      )
     })
+
+    const relayed: Effect.Effect<void> = Effect.suspend(() =>
+      relaying ? Effect.zipRight(Deferred.await(next), relayed) : Effect.void
+    )
 
     return {
       begin,
+      claim,
+      relay: (one) => {
+        follow = one
+      },
+      relayed,
       reserve,
       unreserve,
       giveUp: (claimed) =>
@@ -327,10 +447,11 @@ export const make = (
       countOf,
       retries: () => retries,
       ids: () => [...held.keys()],
-      freed: () => Deferred.await(next),
+      freed: () => Deferred.await(nextFree),
       suspects: () => [...held.values()].flatMap(({ claimed }) => claimed.lapses > 0 ? [claimed] : []),
       quiet,
       ended,
+      flush: Effect.flatMap(store.now, (now) => flush(folding.waiting(now))),
       stop
     }
   })
@@ -351,6 +472,8 @@ interface Counts {
   readonly counting: number
   readonly delivered: number
 }
+
+const slotsOf = (wants: ReadonlyArray<Want>): number => wants.reduce((sum, { first, retry }) => sum + first + retry, 0)
 
 interface Pending extends Settling.Ended {
   /** Monotonic milliseconds. */

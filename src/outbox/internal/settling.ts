@@ -77,10 +77,28 @@ export const decide = ({ chance, claimed, crashed, report }: Ended, schedule: Sc
   }
 }
 
+/** An attempt, and what it makes of its delivery. */
+export interface Decided {
+  readonly ended: Ended
+  readonly settlement: Settlement
+}
+
+/** What an endpoint's row is told. */
+export const toldOf = ({ ended: { claimed, report }, settlement }: Decided): Folding.Told => ({
+  claimed,
+  report,
+  disable: settlement.disable,
+  // One that was not sent gives its permit back; and that a receiver closes connections which nobody uses is no fault of it.
+  circuitResult: report === undefined || isStale(report) ? "Neutral" : Outcome.forCircuit(report)
+})
+
+/** What is kept of an answer's body: cut where it may have been in the middle of a character, which JSON columns refuse. */
+export const excerptOf = ({ excerpt }: DeliveryReport): string | null => excerpt?.replace(/\p{Cs}/gu, "\uFFFD") ?? null
+
 /** What has been written. */
 export interface Settled {
   /** Those that were still ours, with what has become of them. */
-  readonly settled: ReadonlyArray<{ readonly ended: Ended; readonly settlement: Settlement }>
+  readonly settled: ReadonlyArray<Decided>
   /** Those whose lease had been lost: nothing was changed. */
   readonly lost: ReadonlyArray<Ended>
   readonly events: ReadonlyArray<Folding.Event>
@@ -105,7 +123,7 @@ export const settle = (
     const ours = yield* record(store, decided, now)
     const settled = decided.filter(({ ended }) => ours.has(ended.claimed.id))
     yield* Ordering.release(store, locked)
-    const { committed, events } = yield* folding.fold(store, settled.map(told), now)
+    const { committed, events } = yield* folding.fold(store, settled.map(toldOf), now)
     const lost = batch.filter(({ claimed }) => !ours.has(claimed.id))
     return { committed, result: { settled, lost, events, at: now } }
   }))
@@ -132,17 +150,6 @@ const isStale = (report: DeliveryReport): boolean => transportFailure(report.err
 
 const isBlockedByName = (report: DeliveryReport): boolean =>
   report.error instanceof EgressBlocked && report.error.by === "name"
-
-/** What an endpoint's row is told. */
-const told = ({ ended: { claimed, report }, settlement }: Decided): Folding.Told => ({
-  claimed,
-  report,
-  disable: settlement.disable,
-  // One that was not sent gives its permit back; and that a receiver closes connections which nobody uses is no fault of it.
-  circuitResult: report === undefined || isStale(report) ? "Neutral" : Outcome.forCircuit(report)
-})
-
-type Decided = { readonly ended: Ended; readonly settlement: Settlement }
 
 interface Id {
   readonly id: number | string
@@ -231,8 +238,7 @@ const insertAttempts = (
       outcome: report.outcome,
       class: report.class ?? null,
       status: report.status ?? null,
-      // Cut where it may have been in the middle of a character, which JSON columns refuse.
-      excerpt: report.excerpt?.replace(/\p{Cs}/gu, "\uFFFD") ?? null
+      excerpt: excerptOf(report)
     }]
   )
   return items.length === 0 ? undefined : sql`

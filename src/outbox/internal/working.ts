@@ -56,41 +56,38 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
 
     /** One look: claims what may go now, and tells how long there is nothing to look for. */
     const look: Effect.Effect<Rest, OutboxUnavailable> = Effect.gen(function*() {
-      if (!(yield* locked)) return { time: settings.poll, short: false }
+      if (!(yield* locked)) {
+        holding.relay(undefined)
+        return { time: settings.poll, short: false }
+      }
       const now = yield* store.now
       yield* sweep(now)
       const { again: unseen, due: known, later } = yield* see(now)
       // What came meanwhile may be of an endpoint that this look left out.
       const longest = unseen === 0 ? settings.poll : Math.min(settings.poll, unseen)
       if (known.length === 0) {
+        holding.relay(undefined)
         yield* Metrics.circuits([])
         return { time: Math.min(longest, Math.max(0, later - now)), short: false }
       }
       const rows = yield* EndpointRows.read(store, known.map(({ endpoint }) => endpoint.id), settings.health.circuit)
       yield* Metrics.circuits([...rows.values()].map(({ circuit }) => circuit._tag))
       yield* holding.discardFor([...rows.values()].filter(discards).map(({ id }) => id))
-      const plan = Planning.plan(known.map((one) => ({ ...one, row: rows.get(one.endpoint.id) })), {
-        now,
-        held: holding.count(),
-        heldRetries: holding.retries(),
-        heldOf: holding.countOf,
-        concurrency: settings.concurrency,
-        endpointConcurrency: settings.endpointConcurrency,
-        claim: settings.claim,
-        kept: settings.kept,
-        rotation,
-        circuit: settings.health.circuit
-      })
+      const candidates = known.map((one) => ({ ...one, row: rows.get(one.endpoint.id) }))
+      const plan = Planning.plan(candidates, load(now))
+      // Whose lease has lapsed has to get a slot, which only a look finds.
+      const lapsed = candidates.some(({ due: { leased } }) => leased !== undefined && leased <= now)
+      holding.relay(lapsed ? undefined : yield* following(candidates))
       if (plan.suspects.length > 0 && (yield* tryAlone(plan.suspects))) return again
       const suspectsIn = plan.suspects.length === 0 ? Infinity : Math.max(contended, aloneFrom - (yield* monotonicNow))
       const time = Math.min(longest, suspectsIn, Math.max(0, Math.min(plan.wakeAt, later) - now))
       const short = plan.short || vain > 0
       if (plan.wants.length === 0) return { time, short }
       rotation.ask(plan.wants)
-      const claimed = yield* Effect.uninterruptible(Effect.tap(
-        Effect.flatMap(lease, (lease) => Claiming.claim(store, plan.wants, lease)),
-        (claimed) => holding.begin(claimed)
-      ))
+      const claimed = yield* holding.claim(
+        plan.wants,
+        Effect.flatMap(lease, (lease) => Claiming.claim(store, plan.wants, lease))
+      )
       if (claimed.length > 0) {
         misses = 0
         // Of those that are put off at first, a claim leaves some.
@@ -101,6 +98,39 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
       // Others are at what we saw: soon it will show what became of it.
       return { time: Math.min(longest, suspectsIn, contended * 2 ** Math.min(misses++, 6)), short }
     })
+
+    const load = (now: number): Planning.Load => ({
+      now,
+      held: holding.count(),
+      heldRetries: holding.retries(),
+      heldOf: holding.countOf,
+      concurrency: settings.concurrency,
+      endpointConcurrency: settings.endpointConcurrency,
+      claim: settings.claim,
+      kept: settings.kept,
+      rotation,
+      circuit: settings.health.circuit
+    })
+
+    /** What is wanted in the stead of what has ended, by what a look has just seen; for a while, then there must be another. */
+    const following = (candidates: ReadonlyArray<Planning.Candidate>): Effect.Effect<Holding.Follow> =>
+      Effect.map(monotonicNow, (seenAt) => ({ retries, slots }) =>
+        Effect.gen(function*() {
+          if (
+            (yield* monotonicNow) >= seenAt + longestUnseen || !(yield* Effect.orElseSucceed(lock.check, () => false))
+          ) return
+          const loaded = load(yield* store.now)
+          const { wants } = Planning.plan(candidates, {
+            ...loaded,
+            held: loaded.held - slots,
+            heldRetries: loaded.heldRetries - retries,
+            claim: Math.min(settings.claim, slots)
+          })
+          const free = wants.filter(({ guarded }) => !guarded)
+          if (free.length === 0) return
+          rotation.ask(free)
+          return { wants: free, lease: yield* lease }
+        }))
 
     /** Whether this is still the one worker of an SQLite. */
     const locked = Effect.tap(lock.check, (ours) =>
@@ -140,6 +170,7 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
       Effect.gen(function*() {
         const from = yield* monotonicNow
         if (from < aloneFrom) return false
+        yield* holding.relayed
         const underWay = holding.suspects()
         const claimed = underWay.some(Claiming.isLastTry) ? undefined : yield* Effect.zipRight(
           holding.quiet(aloneTime),
@@ -179,9 +210,10 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
       })
       return Effect.flatMap(Effect.zipLeft(look, looked), ({ short, time }) => {
         idle = time > 0 && !short && !superseded
-        const rest = time <= 0
-          ? turn
-          : Effect.raceFirst(Effect.sleep(Duration.millis(time)), short ? Effect.raceFirst(woken, freed) : woken)
+        const rest = time <= 0 ? turn : Effect.zipRight(
+          holding.flush,
+          Effect.raceFirst(Effect.sleep(Duration.millis(time)), short ? Effect.raceFirst(woken, freed) : woken)
+        )
         return Effect.zipRight(Effect.zipRight(recovered, housekeeping), rest)
       })
     })
@@ -267,6 +299,7 @@ interface Rest {
 const again: Rest = { time: 0, short: false }
 
 /** Milliseconds. */
+const longestUnseen = 1000
 const contended = 25
 const passedOver = 100
 const sweepPause = 2000
