@@ -1,0 +1,173 @@
+/** A worker that has more to do than slots: as one delivery ends, the next begins, and nobody looks. */
+import * as SqlClient from "@effect/sql/SqlClient"
+import { describe, expect, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import * as OutboxSchema from "../../src/outbox/Schema.js"
+import * as Endpoint from "../../src/webhooks/Endpoint.js"
+import * as Endpoints from "../../src/webhooks/Endpoints.js"
+import { backends, postgres } from "../support/backends.js"
+import { quiet } from "../support/recording.js"
+import {
+  calls,
+  eventually,
+  leave,
+  type Left,
+  pass,
+  prepared,
+  type Setup,
+  start,
+  states,
+  times,
+  wake,
+  working
+} from "../support/working.js"
+
+const first = (endpoint: string, count: number): ReadonlyArray<Left> =>
+  Array.from({ length: count }, () => ({ lane: "first", endpoint }))
+
+const over = (setup: Setup, backend = postgres) =>
+  Effect.provide(prepared({
+    ...setup,
+    database: Layer.orDie(Layer.provideMerge(OutboxSchema.layerMigrated({ clock: "process" }), backend.layer))
+  }))
+
+const delivered = Effect.map(states, (states) => states.filter((state) => state === "delivered").length)
+
+const all = Effect.map(states, (states) => states.every((state) => state === "delivered"))
+
+const slow = Array.from({ length: 800 }, () => ({ status: 200, delay: "200 millis" }) as const)
+
+/** What a host's service answers, and how often it was asked. */
+const directory = (ids: ReadonlyArray<string>) => {
+  const known = new Map(ids.map((id) => [
+    id,
+    Effect.runSync(Endpoint.make({ id, url: `https://hooks.example.com/${id}`, events: ["*"] }))
+  ]))
+  const asked = { count: 0 }
+  const answering = Effect.unsafeMakeLatch(true)
+  return {
+    known,
+    asked,
+    answering,
+    layer: Layer.succeed(Endpoints.Endpoints, {
+      matching: () => Effect.succeed([...known.values()]),
+      list: Effect.sync(() => [...known.values()]),
+      get: (id) =>
+        Effect.zipRight(answering.await, Effect.sync(() => (asked.count++, Option.fromNullable(known.get(id)))))
+    })
+  }
+}
+
+describe.each(backends)("a backlog on $name", (backend) => {
+  const host = directory(["a"])
+
+  it.effect("is worked off with a few looks", () =>
+    Effect.gen(function*() {
+      yield* leave(first("a", 200))
+      yield* start({ concurrency: 4, endpointConcurrency: 4 })
+      yield* eventually(all)
+      expect((yield* calls()).length).toBe(200)
+      expect(host.asked.count).toBeLessThan(25)
+    }).pipe(Effect.scoped, over({ directory: host.layer }, backend), quiet))
+
+  it.effect("leaves the endpoint's row with all that was delivered when the worker stops", () =>
+    Effect.gen(function*() {
+      const store = yield* OutboxSchema.OutboxSchema
+      const successes = Effect.map(
+        store.sql<{ readonly circuit: string }>`SELECT circuit FROM ${store.tables.endpoints} WHERE id = 'a'`,
+        ([row]) => (JSON.parse(row!.circuit) as { readonly results: { readonly a: number } }).results.a
+      )
+      yield* leave(first("a", 100))
+      const scope = yield* Scope.make()
+      yield* Scope.extend(start({ concurrency: 4, endpointConcurrency: 4 }), scope)
+      yield* eventually(all)
+      yield* Scope.close(scope, Exit.void)
+      expect(yield* successes).toBe(100)
+    }).pipe(over({}, backend), quiet))
+})
+
+it.effect("no more is under way than there are slots when nothing can be written down any more", () =>
+  Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    yield* leave([...first("a", 300), ...first("b", 300)])
+    yield* start({ concurrency: 5, endpointConcurrency: 3 })
+    yield* eventually(Effect.map(delivered, (count) => count > 40))
+    const held = yield* Deferred.make<void>()
+    const end = yield* Deferred.make<void>()
+    const holding = yield* Effect.forkScoped(sql.withTransaction(Effect.zipRight(
+      sql`LOCK TABLE webhook_attempts IN SHARE MODE`,
+      Effect.zipRight(Deferred.succeed(held, undefined), Deferred.await(end))
+    )))
+    yield* Deferred.await(held)
+    // What waits for the lock is what has been delivered since.
+    const unwritten = Effect.zipWith(calls(), delivered, ({ length }, written) => length - written)
+    yield* eventually(Effect.map(unwritten, (count) => count === 5))
+    yield* Effect.repeatN(states, 20)
+    expect(yield* unwritten).toBe(5)
+    yield* Deferred.succeed(end, undefined)
+    yield* Fiber.join(holding)
+    yield* eventually(all)
+    expect(yield* calls()).toHaveLength(600)
+  }).pipe(Effect.scoped, over({ endpoints: { a: {}, b: {} } }), quiet))
+
+it.effect("results are written down though what comes next can't be claimed", () =>
+  Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    yield* leave(first("a", 40))
+    yield* sql.unsafe(
+      `CREATE FUNCTION refuse() RETURNS trigger AS $$ BEGIN RAISE 'not this one'; END $$ LANGUAGE plpgsql`
+    )
+    yield* sql.unsafe(`CREATE TRIGGER refuse BEFORE UPDATE ON webhook_deliveries FOR EACH ROW
+      WHEN (NEW.lane = 'leased' AND OLD.lane = 'first' AND OLD.message_id = 'msg_20') EXECUTE FUNCTION refuse()`)
+    yield* start({ concurrency: 2, endpointConcurrency: 2 })
+    yield* eventually(Effect.map(calls(), ({ length }) => length >= 18))
+    yield* eventually(Effect.zipWith(calls(), delivered, ({ length }, written) => length === written))
+    expect((yield* states)[0]).toBe("delivered")
+  }).pipe(Effect.scoped, over({}), quiet))
+
+it.effect("what a dead worker left has its turn while another endpoint's backlog doesn't end", () =>
+  Effect.gen(function*() {
+    yield* leave([...first("a", 400), { lane: "leased", endpoint: "b", fence: "dead", dueAt: 3000 }])
+    yield* wake
+    yield* pass("20 seconds")
+    const [at] = yield* times("b")
+    expect(at).toBeLessThan(4000)
+    expect((yield* calls("a")).length).toBeLessThan(400)
+  }).pipe(
+    Effect.provide(working({
+      endpoints: { a: {}, b: {} },
+      worker: { concurrency: 2, endpointConcurrency: 2, poll: "1 second" },
+      steps: { a: slow }
+    })),
+    quiet
+  ))
+
+it.effect("what a look has seen is good for a second: whatever the host says of its endpoints since then", () => {
+  const changing = directory(["a", "b"])
+  return Effect.gen(function*() {
+    yield* leave([...first("a", 800), ...first("b", 800)])
+    yield* wake
+    yield* pass("5 seconds")
+    changing.known.delete("a")
+    yield* pass("5 seconds")
+    expect(Math.max(...yield* times("a"))).toBeLessThanOrEqual(6000)
+    expect(Math.max(...yield* times("b"))).toBeGreaterThan(9000)
+    // And when it says nothing any more.
+    yield* changing.answering.close
+    yield* pass("20 seconds")
+    expect(Math.max(...yield* times("b"))).toBeLessThanOrEqual(11_000)
+  }).pipe(
+    Effect.provide(working({
+      directory: changing.layer,
+      worker: { concurrency: 20, endpointConcurrency: 10 },
+      steps: { a: slow, b: slow }
+    })),
+    quiet
+  )
+})
