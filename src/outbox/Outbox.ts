@@ -130,8 +130,8 @@ export const make = (
       // Something about one of them, a trigger of the host's say.
       ({ reason }: OutboxUnavailable) =>
         reason === "constraint" || reason === "other",
-      // `prompt`: somebody waits.
-      true
+      // Somebody waits.
+      { prompt: true }
     )
 
     const submit = (item: Inserting.Prepared): Effect.Effect<Enqueueing.Result, OutboxUnavailable> =>

@@ -21,16 +21,23 @@ export interface Batching<Item, Result, E> {
   readonly waiting: () => number
 }
 
+export interface Options {
+  /** So many that wait make the next batch at once, and don't wait for more to come. Default: never. */
+  readonly eager?: number
+  /** Who comes when there is nothing to do mostly comes alone, and waits for one turn only. */
+  readonly prompt?: boolean
+}
+
 /**
  * `run` gets between 1 and `max` items and gives a result for each, in their order. Where it fails, each of them is run by itself if `divide` says so, since
  * one may have failed them all; else its failure is theirs. It runs outside of the submitters' fibers, one run at a time, and what has been
- * handed in is run to its end when the scope closes. `prompt`: who comes when there is nothing to do mostly comes alone, and waits for one turn only.
+ * handed in is run to its end when the scope closes.
  */
 export const make = <Item, Result, E>(
   run: (items: ReadonlyArray<Item>) => Effect.Effect<ReadonlyArray<Result>, E>,
   max: number,
   divide: (error: E) => boolean,
-  prompt = false
+  { eager = Infinity, prompt = false }: Options = {}
 ): Effect.Effect<Batching<Item, Result, E>, never, Scope.Scope> =>
   Effect.suspend(() => {
     const queue: Array<Pending<Item, Result, E>> = []
@@ -53,11 +60,14 @@ export const make = <Item, Result, E>(
     const flush = (seen: number): Effect.Effect<void> =>
       Effect.flatMap(gather(seen), () => {
         const batch = queue.splice(0, max)
-        // After a commit those who have waited for it come again, by and by.
-        if (batch.length > 0) return Effect.flatMap(runAll(batch), () => flush(0))
+        if (batch.length > 0) return runOn(batch)
         running = undefined
         return Effect.void
       })
+
+    // After a commit those who have waited for it come again, by and by.
+    const runOn = (batch: ReadonlyArray<Pending<Item, Result, E>>): Effect.Effect<void> =>
+      Effect.flatMap(runAll(batch), () => queue.length < eager ? flush(0) : runOn(queue.splice(0, max)))
 
     const push = (fiber: Fiber.RuntimeFiber<unknown, unknown>, pending: Pending<Item, Result, E>): void => {
       queue.push(pending)

@@ -89,6 +89,8 @@ export const make = (
     let retries = 0
     let abandoned = false
     let stopping = false
+    // What begins now is interrupted at once.
+    let halted = false
     // Slots that are kept: these count as held, but for what is done with what is.
     let reserved = 0
     let next = Deferred.unsafeMake<void>(FiberId.none)
@@ -293,7 +295,14 @@ export const make = (
         return all.length === 0 ? Effect.void : Effect.all(all, { discard: true })
       })
 
-    const settling = yield* Scope.extend(Batching.make(write, settings.claim, (error) => !passes(error)), scope)
+    // While PostgreSQL writes one batch down, the slots of another send: so it is handed the next before those of the last begin. SQLite, which takes this process' time,
+    // does best with all at once.
+    const isApart = store.dialect === "pg"
+    const eager = isApart ? Math.ceil(settings.concurrency / 4) : Infinity
+    const settling = yield* Scope.extend(
+      Batching.make(write, settings.claim, (error) => !passes(error), { eager }),
+      scope
+    )
 
     /** What can't be written keeps its lease until that ends, and is then somebody's to try again. */
     const submit = (ended: Pending): Effect.Effect<void> =>
@@ -342,11 +351,15 @@ export const make = (
           return Effect.void
         })
         yield* holds.open
-        for (const one of claimed) {
-          const fiber = yield* Effect.forkDaemon(run(one))
-          const entry = held.get(one.id)
-          if (entry !== undefined) entry.fiber = fiber
-        }
+        const forked = Effect.forEach(claimed, fork, { discard: true })
+        yield* isApart && settling.waiting() >= eager ? Effect.forkDaemon(Effect.zipRight(turn, forked)) : forked
+      })
+
+    const fork = (claimed: Claimed): Effect.Effect<void> =>
+      Effect.flatMap(Effect.forkDaemon(run(claimed)), (fiber) => {
+        const entry = held.get(claimed.id)
+        if (entry?.claimed === claimed) entry.fiber = fiber
+        return halted ? Fiber.interruptFork(fiber) : Effect.void
       })
 
     const claim: Holding["claim"] = (wants, claim) =>
@@ -411,6 +424,7 @@ export const make = (
     const stop = Effect.gen(function*() {
       stopping = true
       yield* within(idle, settings.grace)
+      halted = true
       for (const { fiber } of held.values()) if (fiber !== undefined) yield* Fiber.interruptFork(fiber)
       yield* within(idle, handBackTime)
       abandoned = true

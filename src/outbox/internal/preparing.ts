@@ -1,13 +1,14 @@
 /**
  * Statements that PostgreSQL parses and plans once a connection, under a name that then goes there in place of the text: of the 2 ms that the one which stores an event
- * took, these were 0.8. A plan is kept, so only those that insert, or find rows by their key: what they join is the rows of the endpoints, which are few (while these
- * grow, a plan of before reads them all until PostgreSQL analyzes them). And only on connections of our own: what goes wrong with a name must not end a host's
- * transaction.
+ * took, these were 0.8; and a worker with one statement for each batch delivers a sixth more. A plan is kept, though the tables may grow: a plan for a few rows reads them
+ * all, and PostgreSQL itself makes another when it analyzes them, within a minute mostly. So what takes long is planned anew, under another name. Only on connections of
+ * our own: what goes wrong with a name must not end a host's transaction.
  */
 import type { Connection } from "@effect/sql/SqlConnection"
 import { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import { createHash } from "node:crypto"
+import * as FiberClock from "../../FiberClock.js"
 
 /** Runs a statement on a connection. */
 export type Run = <A extends object>(
@@ -27,18 +28,24 @@ export const own = (connection: Connection): Connection => {
  * PostgreSQL's own 40001 is: nothing was done, try again.
  */
 export const make = (): Run => {
-  const names = new Map<string, string>()
+  const names = new Map<string, Name>()
   let isNaming = true
-  const nameOf = (text: string): string => {
+  const nameOf = (text: string): Name => {
     const known = names.get(text)
     if (known !== undefined) return known
     const name = `effect_webhooks_${createHash("sha256").update(text).digest("base64url").slice(0, 22)}`
-    names.set(text, name)
-    return name
+    const made = { name, renewals: 0, renewableAt: -Infinity }
+    names.set(text, made)
+    return made
   }
   return (connection, text, parameters) => {
     if (!isNaming || !isOwn(connection)) return connection.execute(text, parameters, undefined)
-    const named = connection.execute({ name: nameOf(text), text }, parameters, undefined)
+    const of = nameOf(text)
+    const name = of.renewals === 0 ? of.name : `${of.name}_${of.renewals}`
+    const named = timed(connection.execute({ name, text }, parameters, undefined), (time, now) => {
+      if (time < slow || now < of.renewableAt) return
+      of.renewableAt = now + Math.min(longestPause, firstPause * 2 ** of.renewals++)
+    })
     return Effect.catchAll(named, (error) => {
       if (!isOfName(error)) return Effect.fail(error)
       isNaming = false
@@ -54,6 +61,30 @@ export const member = (value: unknown, name: string): unknown =>
 // --- internal
 
 const owned = new WeakSet<Connection>()
+
+interface Name {
+  readonly name: string
+  /** Names of it that were given up. What these stand for stays in the server's memory as long as the connection: so each takes twice the wait of the one before. */
+  renewals: number
+  /** Monotonic milliseconds. */
+  renewableAt: number
+}
+
+/** Milliseconds: what a statement takes that reads some ten thousand rows in vain; and between two renewals. */
+const slow = 20
+const firstPause = 1000
+const longestPause = 86_400_000
+
+/** Tells how long the effect took, and when it ended, in monotonic milliseconds. */
+const timed = <A, E>(effect: Effect.Effect<A, E>, tell: (time: number, now: number) => void): Effect.Effect<A, E> =>
+  Effect.withFiberRuntime((fiber) => {
+    const from = FiberClock.monotonic(fiber)
+    return Effect.map(effect, (value) => {
+      const now = FiberClock.monotonic(fiber)
+      tell(now - from, now)
+      return value
+    })
+  })
 
 /** What `@effect/sql-pg` hands on to node-postgres as it is. */
 interface TakesNames {

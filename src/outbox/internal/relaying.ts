@@ -96,7 +96,7 @@ const inOneStatement = (
   { lease, wants }: Next
 ): Effect.Effect<Written, SqlError> =>
   Effect.gen(function*() {
-    const { execute, sql, tables } = store
+    const { executePrepared, sql, tables } = store
     const at = yield* store.now
     const ids = (some: ReadonlyArray<string>) => sql`e.id IN (SELECT v.id FROM ${EndpointRows.idsOf(store, some)})`
     const wanted = wants.map(({ endpoint }) => endpoint.id)
@@ -107,7 +107,7 @@ const inOneStatement = (
       sql.literal("FOR SHARE OF e SKIP LOCKED")
     )
     const seen = EndpointRows.selection(store, ids(endpointsOf(batch)))
-    const found = yield* execute<Claiming.Row & { readonly told: string | null }>`
+    const found = yield* executePrepared<Claiming.Row & { readonly told: string | null }>`
       WITH v AS (SELECT * FROM ${attemptsOf(store, batch)}),
       u AS (
         UPDATE ${tables.deliveries} d SET ${
