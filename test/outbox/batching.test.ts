@@ -11,7 +11,7 @@ import { quiet } from "../support/recording.js"
 const turns = Effect.repeatN(turn, 5)
 
 /** Batches of numbers, each run of which waits for its gate. */
-const gated = (max: number) =>
+const gated = (max: number, options: Batching.Options = {}) =>
   Effect.gen(function*() {
     const batches: Array<ReadonlyArray<number>> = []
     const gates: Array<Deferred.Deferred<void, string>> = []
@@ -28,7 +28,8 @@ const gated = (max: number) =>
           return items.map((item) => `#${item}`)
         }),
       max,
-      (error) => error === "one of them"
+      (error) => error === "one of them",
+      options
     )
     const open = (n: number) => Effect.zipRight(Deferred.succeed(gates[n]!, undefined), turns)
     return { batches, gates, open, submit, most: () => most }
@@ -71,6 +72,22 @@ describe("batching", () => {
       yield* open(2)
       expect(fibers).toHaveLength(3)
     }).pipe(Effect.scoped))
+
+  it.effect.each([2, 3])(
+    "enough that wait make the next batch, of which there are %s, and wait for no turn",
+    (eager) =>
+      Effect.gen(function*() {
+        const { batches, gates, open, submit } = yield* gated(4, { eager })
+        yield* handIn(submit, [1])
+        yield* handIn(submit, [2, 3])
+        yield* Deferred.succeed(gates[0]!, undefined)
+        yield* Effect.repeatN(Effect.yieldNow(), 10)
+        expect(batches).toEqual(eager === 2 ? [[1], [2, 3]] : [[1]])
+        yield* turns
+        expect(batches).toEqual([[1], [2, 3]])
+        yield* open(1)
+      }).pipe(Effect.scoped)
+  )
 
   it.effect("who doesn't wait is told", () =>
     Effect.gen(function*() {

@@ -2,11 +2,14 @@ import * as PgClient from "@effect/sql-pg/PgClient"
 import * as SqlClient from "@effect/sql/SqlClient"
 import type { Connection } from "@effect/sql/SqlConnection"
 import { describe, expect, it } from "@effect/vitest"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import * as TestClock from "effect/TestClock"
 import pg from "pg"
 import * as Deliveries from "../../src/outbox/Deliveries.js"
+import * as Preparing from "../../src/outbox/internal/preparing.js"
 import * as Outbox from "../../src/outbox/Outbox.js"
 import { postgres } from "../support/backends.js"
 import { count, enqueue, event, outbox } from "../support/outboxing.js"
@@ -85,6 +88,47 @@ describe.each(Object.keys(disturbances))("%s", (disturbance) => {
       }))
   )
 })
+
+/** A connection as node-postgres' is, whose statements take the time of `next`; `names` are those that it was given. */
+const timed = () => {
+  const next: { time: Duration.DurationInput } = { time: 0 }
+  const names: Array<string> = []
+  class Timed {
+    readonly pg = { connection: { parsedStatements: {} } }
+    execute({ name }: { readonly name: string }) {
+      names.push(name)
+      return Effect.as(TestClock.adjust(next.time), [])
+    }
+  }
+  return { next, names, connection: Preparing.own(new Timed() as unknown as Connection) }
+}
+
+it.effect("a plan that has become slow is made anew, and each time the wait for that is twice as long", () =>
+  Effect.gen(function*() {
+    const { connection, names, next } = timed()
+    const run = Preparing.make()
+    const renewed = (text: string, took: Duration.DurationInput) =>
+      Effect.gen(function*() {
+        next.time = took
+        yield* run(connection, text, [])
+        next.time = 0
+        yield* run(connection, text, [])
+        const [before, after] = names.slice(-2)
+        return before !== after
+      })
+    expect(yield* renewed("SELECT 1", "19 millis")).toBe(false)
+    expect(yield* renewed("SELECT 1", "20 millis")).toBe(true)
+    // Each text by itself.
+    expect(yield* renewed("SELECT 2", "20 millis")).toBe(true)
+    const first = names[0]
+    for (const seconds of [1, 2, 4, 8]) {
+      yield* TestClock.adjust(seconds * 1000 - 60)
+      expect(yield* renewed("SELECT 1", "20 millis"), `${seconds} s, early`).toBe(false)
+      yield* TestClock.adjust(30)
+      expect(yield* renewed("SELECT 1", "20 millis"), `${seconds} s`).toBe(true)
+    }
+    expect(names.filter((name) => name === first)).toHaveLength(3)
+  }))
 
 it.effect("a name that somebody else has given costs nobody an event", () =>
   Effect.gen(function*() {
