@@ -8,6 +8,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
+import * as TestClock from "effect/TestClock"
 import * as OutboxSchema from "../../src/outbox/Schema.js"
 import * as Endpoint from "../../src/webhooks/Endpoint.js"
 import * as Endpoints from "../../src/webhooks/Endpoints.js"
@@ -42,6 +43,19 @@ const delivered = Effect.map(states, (states) => states.filter((state) => state 
 const all = Effect.map(states, (states) => states.every((state) => state === "delivered"))
 
 const slow = Array.from({ length: 800 }, () => ({ status: 200, delay: "200 millis" }) as const)
+
+/** Keeps all that is settled from being written; gives what ends that. */
+const held = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  const begun = yield* Deferred.make<void>()
+  const end = yield* Deferred.make<void>()
+  const holding = yield* Effect.forkScoped(sql.withTransaction(Effect.zipRight(
+    sql`LOCK TABLE webhook_attempts IN SHARE MODE`,
+    Effect.zipRight(Deferred.succeed(begun, undefined), Deferred.await(end))
+  )))
+  yield* Deferred.await(begun)
+  return Effect.zipRight(Deferred.succeed(end, undefined), Fiber.join(holding))
+})
 
 /** What a host's service answers, and how often it was asked. */
 const directory = (ids: ReadonlyArray<string>) => {
@@ -94,26 +108,39 @@ describe.each(backends)("a backlog on $name", (backend) => {
 
 it.effect("no more is under way than there are slots when nothing can be written down any more", () =>
   Effect.gen(function*() {
-    const sql = yield* SqlClient.SqlClient
     yield* leave([...first("a", 300), ...first("b", 300)])
     yield* start({ concurrency: 5, endpointConcurrency: 3 })
     yield* eventually(Effect.map(delivered, (count) => count > 40))
-    const held = yield* Deferred.make<void>()
-    const end = yield* Deferred.make<void>()
-    const holding = yield* Effect.forkScoped(sql.withTransaction(Effect.zipRight(
-      sql`LOCK TABLE webhook_attempts IN SHARE MODE`,
-      Effect.zipRight(Deferred.succeed(held, undefined), Deferred.await(end))
-    )))
-    yield* Deferred.await(held)
+    const end = yield* held
     // What waits for the lock is what has been delivered since.
     const unwritten = Effect.zipWith(calls(), delivered, ({ length }, written) => length - written)
     yield* eventually(Effect.map(unwritten, (count) => count === 5))
     yield* Effect.repeatN(states, 20)
     expect(yield* unwritten).toBe(5)
-    yield* Deferred.succeed(end, undefined)
-    yield* Fiber.join(holding)
+    yield* end
     yield* eventually(all)
     expect(yield* calls()).toHaveLength(600)
+  }).pipe(Effect.scoped, over({ endpoints: { a: {}, b: {} } }), quiet))
+
+it.effect("successes that have waited for long enough hold nobody up while results can't be written down", () =>
+  Effect.gen(function*() {
+    yield* start()
+    for (const n of [1, 2]) {
+      yield* leave(first("a", 1), `${n}_`)
+      yield* Effect.zipRight(wake, eventually(Effect.map(delivered, (count) => count === n)))
+    }
+    const end = yield* held
+    const send = (endpoint: string, prefix: string, count: number) =>
+      Effect.zipRight(
+        leave(first(endpoint, 1), prefix),
+        Effect.zipRight(wake, eventually(Effect.map(calls(endpoint), ({ length }) => length === count)))
+      )
+    yield* send("a", "3_", 3)
+    yield* Effect.repeatN(states, 5)
+    yield* TestClock.adjust("2 seconds")
+    for (const n of [1, 2, 3]) yield* Effect.zipRight(send("b", `b${n}_`, n), Effect.repeatN(states, 5))
+    yield* end
+    yield* eventually(all)
   }).pipe(Effect.scoped, over({ endpoints: { a: {}, b: {} } }), quiet))
 
 it.effect("results are written down though what comes next can't be claimed", () =>

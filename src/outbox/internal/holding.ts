@@ -24,6 +24,7 @@ import * as Batching from "./batching.js"
 import type { Claimed } from "./claiming.js"
 import * as Discarding from "./discarding.js"
 import * as Folding from "./folding.js"
+import * as Occupying from "./occupying.js"
 import type { Want } from "./planning.js"
 import * as Relaying from "./relaying.js"
 import * as Settling from "./settling.js"
@@ -84,15 +85,12 @@ export const make = (
     // A scope of its own, closed by `stop`: what is handed in while the worker stops must still be written.
     const scope = yield* Scope.make()
     const folding = Folding.make(settings.health)
-    const held = new Map<number, Held>()
-    const perEndpoint = new Map<string, Counts>()
-    let retries = 0
+    const occupying = Occupying.make()
+    const { ask, held, remove } = occupying
     let abandoned = false
     let stopping = false
     // What begins now is interrupted at once.
     let halted = false
-    // Slots that are kept: these count as held, but for what is done with what is.
-    let reserved = 0
     let next = Deferred.unsafeMake<void>(FiberId.none)
     let nextFree = Deferred.unsafeMake<void>(FiberId.none)
     let follow: Follow | undefined
@@ -100,42 +98,6 @@ export const make = (
     // One at a time writes rows of endpoints.
     const folds = yield* Effect.makeSemaphore(1)
     const holds = yield* Effect.makeLatch(false)
-
-    const add = (claimed: Claimed, since: number): void => {
-      // It may have been written down already as due again, and nobody here has heard of that yet.
-      const before = held.get(claimed.id)
-      if (before !== undefined) remove(before.claimed)
-      held.set(claimed.id, { claimed, since, counts: true })
-      tally(claimed.endpoint.id, 1, 0)
-      if (claimed.retry) retries++
-    }
-    /** One that has been delivered is under way no more: the endpoint may get the next while this is written down. */
-    const leave = (claimed: Claimed): void => {
-      const entry = held.get(claimed.id)
-      if (entry?.claimed !== claimed || !entry.counts) return
-      entry.counts = false
-      tally(claimed.endpoint.id, -1, 1)
-    }
-    const remove = (claimed: Claimed): void => {
-      if (held.get(claimed.id)?.claimed !== claimed) return
-      leave(claimed)
-      held.delete(claimed.id)
-      tally(claimed.endpoint.id, 0, -1)
-      if (claimed.retry) retries--
-    }
-    const tally = (endpointId: string, counting: number, delivered: number): void => {
-      const before = perEndpoint.get(endpointId)
-      const after = {
-        counting: (before?.counting ?? 0) + counting,
-        delivered: (before?.delivered ?? 0) + delivered
-      }
-      if (after.counting + after.delivered === 0) perEndpoint.delete(endpointId)
-      else perEndpoint.set(endpointId, after)
-    }
-    const countOf = (endpointId: string, limit: number): number => {
-      const counts = perEndpoint.get(endpointId)
-      return counts === undefined ? 0 : counts.counting + Math.max(0, counts.delivered - limit)
-    }
 
     /** What is held, or what is done with it, is not what it was. */
     const changed = Effect.suspend(() => {
@@ -151,15 +113,8 @@ export const make = (
       nextFree = Deferred.unsafeMake<void>(FiberId.none)
       return Effect.zipRight(changed, Effect.asVoid(Deferred.succeed(current, undefined)))
     })
-    /** Slots of endpoints that are asked for, or no longer. */
-    const ask = (wants: ReadonlyArray<Want>, times: 1 | -1): void => {
-      for (const { endpoint, first, retry } of wants) {
-        tally(endpoint.id, times * (first + retry), 0)
-        retries += times * retry
-      }
-    }
     const idle: Effect.Effect<void> = Effect.suspend(() =>
-      held.size + reserved === 0 ? Effect.void : Effect.zipRight(Deferred.await(next), idle)
+      occupying.count() === 0 ? Effect.void : Effect.zipRight(Deferred.await(next), idle)
     )
     const ended = (id: number): Effect.Effect<void> =>
       Effect.suspend(() => held.has(id) ? Effect.zipRight(Deferred.await(next), ended(id)) : Effect.void)
@@ -329,7 +284,7 @@ export const make = (
               const end = (chance: number) => submit({ claimed, report, crashed: false, startedAt, chance, endedAt })
               // After a failure the endpoint may not be sent to: that shows when it is written down.
               if (report?.outcome !== "delivered") return Effect.flatMap(Random.next, end)
-              leave(claimed)
+              occupying.leave(claimed)
               // It has no next time.
               return end(0)
             })
@@ -345,7 +300,7 @@ export const make = (
         before()
         // What is begun too late to be written keeps its lease until that ends.
         if (claimed.length === 0 || abandoned) return
-        for (const one of claimed) add(one, now)
+        for (const one of claimed) occupying.add(one, now)
         yield* Effect.withFiberRuntime<void>((fiber) => {
           Metrics.claimed(fiber, claimed.length)
           return Effect.void
@@ -366,10 +321,10 @@ export const make = (
       Effect.uninterruptible(Effect.suspend(() => {
         const slots = slotsOf(wants)
         ask(wants, 1)
-        reserved += slots
+        occupying.reserve(slots)
         const end = () => {
           ask(wants, -1)
-          reserved -= slots
+          occupying.reserve(-slots)
         }
         return Effect.tap(
           Effect.tapErrorCause(claim, () => Effect.sync(end)),
@@ -379,17 +334,17 @@ export const make = (
 
     const reserve = (endpoint: Endpoint): boolean => {
       const limit = endpoint.maxConcurrency ?? settings.endpointConcurrency
-      const isFull = held.size + reserved >= settings.concurrency || countOf(endpoint.id, limit) >= limit
+      const isFull = occupying.count() >= settings.concurrency || occupying.countOf(endpoint.id, limit) >= limit
       if (isFull || stopping) return false
-      reserved++
-      tally(endpoint.id, 1, 0)
+      occupying.reserve(1)
+      ask([{ endpoint, first: 1, retry: 0 }], 1)
       return true
     }
 
     const unreserve = (endpoints: ReadonlyArray<Endpoint>): Effect.Effect<void> =>
       Effect.suspend(() => {
-        for (const { id } of endpoints) tally(id, -1, 0)
-        reserved -= endpoints.length
+        ask(endpoints.map((endpoint) => ({ endpoint, first: 1, retry: 0 })), -1)
+        occupying.reserve(-endpoints.length)
         return free
       })
 
@@ -418,9 +373,6 @@ export const make = (
             return Effect.zipRight(turn, discardFor(ids))
           }))
 
-    const flush = (ids: ReadonlyArray<string>): Effect.Effect<void> =>
-      ids.length === 0 ? Effect.void : folds.withPermits(1)(folding.flush(store, ids))
-
     const stop = Effect.gen(function*() {
       stopping = true
       yield* within(idle, settings.grace)
@@ -431,7 +383,7 @@ export const make = (
       yield* Fiber.interrupt(renewing)
       yield* within(
         Effect.disconnect(
-          Effect.zipRight(Scope.close(scope, Exit.void), Effect.suspend(() => flush(folding.waiting())))
+          Effect.zipRight(Scope.close(scope, Exit.void), Effect.suspend(() => folding.flush(store, folding.waiting())))
         ),
         handBackTime
       )
@@ -453,39 +405,30 @@ export const make = (
       giveUp: (claimed) =>
         Effect.gen(function*() {
           const now = yield* monotonicNow
-          add(claimed, now)
+          occupying.add(claimed, now)
           yield* submit({ claimed, report: undefined, crashed: true, startedAt: 0, chance: 0, endedAt: now })
         }),
       discardFor,
-      count: () => held.size + reserved,
-      countOf,
-      retries: () => retries,
+      count: occupying.count,
+      countOf: occupying.countOf,
+      retries: occupying.retries,
       ids: () => [...held.keys()],
       freed: () => Deferred.await(nextFree),
       suspects: () => [...held.values()].flatMap(({ claimed }) => claimed.lapses > 0 ? [claimed] : []),
       quiet,
       ended,
-      flush: Effect.flatMap(store.now, (now) => flush(folding.waiting(now))),
+      // Results that can't be written are tried again for as long as it takes: nobody waits for that.
+      flush: Effect.flatMap(store.now, (now) => {
+        const ids = folding.waiting(now)
+        return ids.length === 0
+          ? Effect.void
+          : Effect.asVoid(folds.withPermitsIfAvailable(1)(folding.flush(store, ids)))
+      }),
       stop
     }
   })
 
 // --- internal
-
-interface Held {
-  readonly claimed: Claimed
-  /** Monotonic milliseconds. */
-  readonly since: number
-  /** Among those of its endpoint. */
-  counts: boolean
-  fiber?: Fiber.RuntimeFiber<void>
-}
-
-/** Of an endpoint: those under way or failed, and those delivered. */
-interface Counts {
-  readonly counting: number
-  readonly delivered: number
-}
 
 const slotsOf = (wants: ReadonlyArray<Want>): number => wants.reduce((sum, { first, retry }) => sum + first + retry, 0)
 

@@ -106,7 +106,7 @@ const inOneStatement = (
       sql`${ids(wanted)} AND ${EndpointRows.isOpen(store, at)}`,
       sql.literal("FOR SHARE OF e SKIP LOCKED")
     )
-    const seen = EndpointRows.selection(store, ids(endpointsOf(batch)))
+    const seen = EndpointRows.selection(store, sql`${ids(endpointsOf(batch))} AND e.id NOT IN (SELECT id FROM o)`)
     const found = yield* executePrepared<Claiming.Row & { readonly told: string | null }>`
       WITH v AS (SELECT * FROM ${attemptsOf(store, batch)}),
       u AS (
@@ -115,12 +115,12 @@ const inOneStatement = (
     } FROM v WHERE d.id = v.id AND d.fence = v.fence RETURNING d.id
       ),
       a AS (${insertAttempts(store)} FROM v WHERE v.id IN (SELECT id FROM u) ON CONFLICT DO NOTHING),
-      e AS (${open}),
+      o AS (${open}),
       d AS (
         UPDATE ${tables.deliveries} SET ${Claiming.leased(store, at, lease)} WHERE id = ANY (${
       Claiming.pickPg(
         store,
-        sql`${Claiming.wantedRows(store, Claiming.lanesOf(wants))} JOIN e ON e.id = v.endpoint_id`,
+        sql`${Claiming.wantedRows(store, Claiming.lanesOf(wants))} JOIN o ON o.id = v.endpoint_id`,
         at,
         lease
       )
@@ -131,7 +131,7 @@ const inOneStatement = (
       ) c FULL JOIN (
         SELECT json_build_object(
           'ours', (SELECT json_agg(id) FROM u),
-          'open', (SELECT json_agg(e) FROM e),
+          'open', (SELECT json_agg(o) FROM o),
           'seen', (SELECT json_agg(s) FROM (${seen}) s)
         )::text AS told
       ) t ON false`
