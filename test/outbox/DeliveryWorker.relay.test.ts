@@ -13,7 +13,8 @@ import * as OutboxSchema from "../../src/outbox/Schema.js"
 import * as Endpoint from "../../src/webhooks/Endpoint.js"
 import * as Endpoints from "../../src/webhooks/Endpoints.js"
 import { backends, postgres } from "../support/backends.js"
-import { quiet } from "../support/recording.js"
+import { count } from "../support/outboxing.js"
+import { quiet, spans } from "../support/recording.js"
 import {
   calls,
   eventually,
@@ -21,6 +22,7 @@ import {
   type Left,
   pass,
   prepared,
+  row,
   type Setup,
   start,
   states,
@@ -59,36 +61,35 @@ const held = Effect.gen(function*() {
 
 /** What a host's service answers, and how often it was asked. */
 const directory = (ids: ReadonlyArray<string>) => {
-  const known = new Map(ids.map((id) => [
-    id,
-    Effect.runSync(Endpoint.make({ id, url: `https://hooks.example.com/${id}`, events: ["*"] }))
-  ]))
-  const asked = { count: 0 }
+  const make = (id: string, path = id) =>
+    Effect.runSync(Endpoint.make({ id, url: `https://hooks.example.com/${path}`, events: ["*"] }))
+  const known = new Map(ids.map((id) => [id, make(id)]))
   const answering = Effect.unsafeMakeLatch(true)
   return {
+    make,
     known,
-    asked,
     answering,
     layer: Layer.succeed(Endpoints.Endpoints, {
       matching: () => Effect.succeed([...known.values()]),
       list: Effect.sync(() => [...known.values()]),
-      get: (id) =>
-        Effect.zipRight(answering.await, Effect.sync(() => (asked.count++, Option.fromNullable(known.get(id)))))
+      get: (id) => Effect.zipRight(answering.await, Effect.sync(() => Option.fromNullable(known.get(id))))
     })
   }
 }
 
 describe.each(backends)("a backlog on $name", (backend) => {
-  const host = directory(["a"])
-
-  it.effect("is worked off with a few looks", () =>
-    Effect.gen(function*() {
+  it.effect("is worked off in one transaction, or none, for each batch", () => {
+    const { layer, recorded } = spans()
+    return Effect.gen(function*() {
       yield* leave(first("a", 200))
       yield* start({ concurrency: 4, endpointConcurrency: 4 })
       yield* eventually(all)
       expect((yield* calls()).length).toBe(200)
-      expect(host.asked.count).toBeLessThan(25)
-    }).pipe(Effect.scoped, over({ directory: host.layer }, backend), quiet))
+      const transactions = recorded.filter(({ name }) => name === "sql.transaction").length
+      // Fifty batches, and what is written once a second.
+      expect(transactions).toBeLessThan(backend.name === "sqlite" ? 75 : 25)
+    }).pipe(Effect.scoped, over({}, backend), Effect.provide(layer), quiet)
+  })
 
   it.effect("leaves the endpoint's row with all that was delivered when the worker stops", () =>
     Effect.gen(function*() {
@@ -175,26 +176,56 @@ it.effect("what a dead worker left has its turn while another endpoint's backlog
     quiet
   ))
 
-it.effect("what a look has seen is good for a second: whatever the host says of its endpoints since then", () => {
+it.effect("what a host says of its endpoints counts at once, and when it says nothing, nothing is begun", () => {
   const changing = directory(["a", "b"])
   return Effect.gen(function*() {
     yield* leave([...first("a", 800), ...first("b", 800)])
     yield* wake
-    yield* pass("5 seconds")
+    yield* pass("2500 millis")
+    changing.known.set("b", changing.make("b", "moved"))
+    yield* pass("2500 millis")
     changing.known.delete("a")
     yield* pass("5 seconds")
-    expect(Math.max(...yield* times("a"))).toBeLessThanOrEqual(6000)
-    expect(Math.max(...yield* times("b"))).toBeGreaterThan(9000)
-    // And when it says nothing any more.
+    expect(Math.max(...yield* times("b"))).toBe(2400)
+    expect(Math.max(...yield* times("a"))).toBe(5000)
+    expect(Math.max(...yield* times("moved"))).toBe(10_000)
     yield* changing.answering.close
-    yield* pass("20 seconds")
-    expect(Math.max(...yield* times("b"))).toBeLessThanOrEqual(11_000)
+    yield* pass("10 seconds")
+    expect(Math.max(...yield* times("moved"))).toBe(10_000)
+    // What was under way then is written down.
+    expect(yield* count("webhook_attempts")).toBe((yield* calls()).length)
   }).pipe(
     Effect.provide(working({
       directory: changing.layer,
       worker: { concurrency: 20, endpointConcurrency: 10 },
-      steps: { a: slow, b: slow }
+      steps: { a: slow, b: slow, moved: slow }
     })),
     quiet
   )
 })
+
+it.effect("what follows when the grace time of a worker that stops is over is handed back", () =>
+  Effect.gen(function*() {
+    const scope = yield* Scope.make()
+    yield* leave(first("a", 1))
+    yield* Scope.extend(start({ concurrency: 2 }), scope)
+    yield* eventually(all)
+    yield* leave(first("a", 4), "next_")
+    const end = yield* held
+    yield* Effect.zipRight(wake, eventually(Effect.map(calls(), ({ length }) => length === 3)))
+    // Both are on their way into the database.
+    yield* Effect.repeatN(states, 20)
+    const closing = yield* Effect.fork(Scope.close(scope, Exit.void))
+    yield* Effect.repeatN(states, 20)
+    yield* TestClock.adjust("10 seconds")
+    yield* Effect.repeatN(states, 5)
+    yield* end
+    yield* eventually(Effect.map(delivered, (count) => count >= 3))
+    yield* Effect.repeatN(states, 5)
+    yield* TestClock.adjust("3 seconds")
+    yield* Fiber.join(closing)
+    for (const id of [4, 5]) {
+      expect(yield* row(id)).toMatchObject({ state: "pending", fence: null, attempts: 0, lapses: 0 })
+    }
+    expect(yield* calls()).toHaveLength(3)
+  }).pipe(Effect.scoped, over({ steps: { a: [200, 200, 200, "timeout"] } }), quiet))

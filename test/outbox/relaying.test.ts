@@ -1,10 +1,12 @@
 /** Settling what was delivered and claiming what is next, in one go. */
+import * as PgClient from "@effect/sql-pg/PgClient"
 import * as SqlClient from "@effect/sql/SqlClient"
 import { describe, expect, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
 import * as TestClock from "effect/TestClock"
 import * as Circuit from "../../src/http/Circuit.js"
 import * as Claiming from "../../src/outbox/internal/claiming.js"
@@ -145,12 +147,12 @@ describe.each(backends)("a relay on $name", (backend) => {
         expect(Relaying.isPlain(batch, folding, 5_000_500)).toBe(true)
         yield* TestClock.setTime(5_000_700)
         if (together) {
-          const { at, claimed, events, lost, settled, unwritten } = yield* relay(batch, wants, folding)
-          return [yield* stored, byId(claimed), settled, { at, events, lost, unwritten }] as const
+          const { at, claimed, events, left, settled, unwritten } = yield* relay(batch, wants, folding)
+          return [yield* stored, byId(claimed), settled, { at, events, left, unwritten }] as const
         }
         const { at, events, lost, settled } = yield* Settling.settle(store, batch, [0], folding)
         const claims = yield* Claiming.claim(store, wants, lease)
-        return [yield* stored, byId(claims), settled, { at, events, lost, unwritten: [] }] as const
+        return [yield* stored, byId(claims), settled, { at, events, left: lost, unwritten: [] }] as const
       }).pipe(Effect.provide(Layer.fresh(database(backend))))
     return Effect.gen(function*() {
       const [together, apart] = [yield* world(true), yield* world(false)]
@@ -165,8 +167,8 @@ describe.each(backends)("a relay on $name", (backend) => {
       const [one, other] = yield* claimed("a")
       const { sql, tables } = yield* OutboxSchema.OutboxSchema
       yield* sql`UPDATE ${tables.deliveries} SET fence = 'yours' WHERE id = ${other!.id}`
-      const { lost, settled } = yield* relay([ended(one!), ended(other!)], [want("a", 1)], yield* calm("a"))
-      expect([settled.map(({ ended }) => ended.claimed.id), lost.map(({ claimed }) => claimed.id)]).toEqual([[1], [2]])
+      const { left, settled } = yield* relay([ended(one!), ended(other!)], [want("a", 1)], yield* calm("a"))
+      expect([settled.map(({ ended }) => ended.claimed.id), left.map(({ claimed }) => claimed.id)]).toEqual([[1], [2]])
       expect(yield* row(2)).toMatchObject({ state: "pending", lane: "leased", fence: "yours", attempts: 0 })
       expect((yield* stored)[1]).toHaveLength(1)
     }).pipe(over))
@@ -276,28 +278,82 @@ const closed = Circuit.initial(health.circuit) as Circuit.Circuit & { readonly _
 
 const decided = (one: Settling.Ended): Settling.Decided => ({ ended: one, settlement: Settling.decide(one, [], 0) })
 
-it.effect("a relay passes over an endpoint whose row somebody has, and waits for nobody", () =>
+/** Keeps what the statement locks until its effect is run. */
+const held = (statement: string) =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
+    const begun = yield* Deferred.make<void>()
+    const end = yield* Deferred.make<void>()
+    const holding = yield* Effect.forkScoped(sql.withTransaction(Effect.zipRight(
+      sql.unsafe(statement),
+      Effect.zipRight(Deferred.succeed(begun, undefined), Deferred.await(end))
+    )))
+    yield* Deferred.await(begun)
+    return Effect.zipRight(Deferred.succeed(end, undefined), Fiber.join(holding))
+  })
+
+it.effect("a relay passes over an endpoint whose row somebody has, and waits for nobody", () =>
+  Effect.gen(function*() {
+    const store = yield* OutboxSchema.OutboxSchema
     yield* leave(firsts("a", 1))
     const batch = (yield* claimed("a")).map((one) => ended(one))
     yield* leave([...firsts("a", 1), ...firsts("b", 1)], "next_")
     const folding = yield* calm("a", "b")
-    const held = yield* Deferred.make<void>()
-    const end = yield* Deferred.make<void>()
-    const holding = yield* Effect.forkScoped(sql.withTransaction(Effect.zipRight(
-      sql`SELECT 1 FROM webhook_endpoints WHERE id = 'a' FOR UPDATE`,
-      Effect.zipRight(Deferred.succeed(held, undefined), Deferred.await(end))
-    )))
-    yield* Deferred.await(held)
+    const end = yield* held("SELECT 1 FROM webhook_endpoints WHERE id = 'a' FOR UPDATE")
     const { claimed: next, settled, unwritten } = yield* relay(batch, [want("a", 1), want("b", 1)], folding)
     expect([settled.length, next.map(({ messageId }) => messageId), unwritten]).toEqual([1, ["next_1"], []])
     // Nor does what has waited.
-    const store = yield* OutboxSchema.OutboxSchema
     yield* folding.flush(store, ["a"])
     expect([yield* counted("a"), folding.waiting()]).toEqual([[1, 0, 0], ["a"]])
-    yield* Deferred.succeed(end, undefined)
-    yield* Fiber.join(holding)
+    yield* end
     yield* folding.flush(store, ["a"])
     expect(yield* counted("a")).toEqual([2, 0, 0])
   }).pipe(Effect.scoped, Effect.provide(database(postgres))))
+
+it.effect("a relay leaves a delivery whose row somebody has, and waits for nobody", () =>
+  Effect.gen(function*() {
+    yield* leave(firsts("a", 2))
+    const batch = (yield* claimed("a")).map((one) => ended(one))
+    yield* leave(firsts("a", 1), "next_")
+    const folding = yield* calm("a")
+    const end = yield* held("SELECT 1 FROM webhook_deliveries WHERE id = 1 FOR UPDATE")
+    const { claimed: next, left, settled } = yield* relay(batch, [want("a", 1)], folding)
+    yield* end
+    expect([left, settled.map(({ ended }) => ended), next.length]).toEqual([[batch[0]], [batch[1]], 1])
+    expect([yield* row(1), yield* row(2)]).toMatchObject([{ state: "pending", fence: "mine" }, { state: "delivered" }])
+  }).pipe(Effect.scoped, Effect.provide(database(postgres))))
+
+it.effect(
+  "a relay that had to wait for a table claims nothing, since nobody may wait for that any more",
+  () =>
+    Effect.gen(function*() {
+      yield* leave(firsts("a", 1))
+      const batch = (yield* claimed("a")).map((one) => ended(one))
+      yield* leave(firsts("a", 1), "next_")
+      const folding = yield* calm("a")
+      const end = yield* held("LOCK TABLE webhook_attempts IN SHARE MODE")
+      const relayed = yield* Effect.fork(relay(batch, [want("a", 1)], folding))
+      yield* Effect.promise(() => new Promise((resolve) => setTimeout(resolve, 10_100)))
+      yield* end
+      const { claimed: next, settled } = yield* Fiber.join(relayed)
+      expect([settled.length, next.length, (yield* row(2)).fence]).toEqual([1, 0, null])
+    }).pipe(Effect.scoped, Effect.provide(database(postgres))),
+  30_000
+)
+
+it.effect("a relay tells where a statement by itself is no READ COMMITTED", () =>
+  Effect.gen(function*() {
+    const { url } = yield* postgres.database
+    const again = (query: string) =>
+      Effect.gen(function*() {
+        yield* leave(firsts("a", 1), `${query}_`)
+        const batch = (yield* claimed("a")).map((one) => ended(one))
+        return (yield* relay(batch, [want("a", 1)], yield* calm("a"))).again
+      }).pipe(Effect.provide(database({
+        ...postgres,
+        layer: Layer.orDie(PgClient.layer({ url: Redacted.make(url + query) }))
+      })))
+    const options = "?options=-c%20default_transaction_isolation%3D"
+    expect(yield* again("")).toBe(true)
+    for (const level of ["serializable", "repeatable%5C%20read"]) expect(yield* again(options + level)).toBe(false)
+  }).pipe(Effect.scoped))

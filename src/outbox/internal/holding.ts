@@ -89,12 +89,13 @@ export const make = (
     const { ask, held, remove } = occupying
     let abandoned = false
     let stopping = false
-    // What begins now is interrupted at once.
+    // Nothing begins any more.
     let halted = false
     let next = Deferred.unsafeMake<void>(FiberId.none)
     let nextFree = Deferred.unsafeMake<void>(FiberId.none)
     let follow: Follow | undefined
     let relaying = false
+    let mayRelay = true
     // One at a time writes rows of endpoints.
     const folds = yield* Effect.makeSemaphore(1)
     const holds = yield* Effect.makeLatch(false)
@@ -129,17 +130,22 @@ export const make = (
 
     /** Writes a batch down; and claims as many in its stead, if there is more to do and nothing to judge. */
     const write = (batch: ReadonlyArray<Pending>): Effect.Effect<ReadonlyArray<void>, OutboxUnavailable> =>
-      folds.withPermits(1)(Effect.flatMap(nextOf(batch), (next) =>
-        next === undefined
-          ? settle(batch)
-          // Whatever it is that fails: results are to be written without what comes after.
-          : Effect.catchAll(relay(batch, next), () => settle(batch))))
+      folds.withPermits(1)(Effect.flatMap(store.now, (now) => {
+        const asked = follow
+        if (asked === undefined || !isPlain(batch, now)) return settle(batch)
+        const retries = batch.filter(({ claimed }) => claimed.retry).length
+        return Effect.flatMap(asked({ slots: batch.length, retries }), (next) =>
+          // It may have been called off meanwhile.
+          next === undefined || follow !== asked || stopping
+            ? settle(batch)
+            // Whatever it is that fails: results are to be written without what comes after.
+            : Effect.catchAll(relay(batch, next), () => settle(batch)))
+      }))
 
-    const nextOf = (batch: ReadonlyArray<Pending>): Effect.Effect<Relaying.Next | undefined> =>
-      Effect.flatMap(store.now, (now) =>
-        follow === undefined || stopping || !Relaying.isPlain(batch, folding, now)
-          ? Effect.succeed(undefined)
-          : follow({ slots: batch.length, retries: batch.filter(({ claimed }) => claimed.retry).length }))
+    const isPlain = (batch: ReadonlyArray<Pending>, now: number): boolean =>
+      mayRelay && Relaying.isPlain(batch, folding, now) &&
+      // What has been claimed again, before its last end was told, has the slot for itself.
+      batch.every(({ claimed, contended }) => contended !== true && held.get(claimed.id)?.claimed === claimed)
 
     const relay = (
       batch: ReadonlyArray<Pending>,
@@ -158,20 +164,26 @@ export const make = (
             Relaying.relay(store, batch, next, folding),
             () => Effect.zipRight(Effect.sync(end), changed)
           ),
-          (relayed) =>
-            Effect.all([
+          (relayed) => {
+            const left = new Set(relayed.left)
+            const slots = batch.length - left.size
+            return Effect.all([
               // At once: between the two the slots would be free.
-              beginAfter(relayed.claimed, () => {
+              beginAfter(relayed.claimed.slice(0, slots), () => {
                 end()
-                for (const { claimed } of batch) remove(claimed)
-                // What is left, if anything, a look must say.
+                mayRelay = relayed.again
+                for (const ended of batch) if (!left.has(ended)) remove(ended.claimed)
+                // What there is still, if anything, a look must say.
                 if (relayed.claimed.length < asked) follow = undefined
               }),
-              relayed.claimed.length < batch.length || follow === undefined ? free : changed,
-              relayed.lost.length === 0 ? Effect.void : lost(relayed.lost),
-              announce(relayed, batch),
-              folding.flush(store, relayed.unwritten)
+              Effect.suspend(() => follow === undefined || occupying.count() < settings.concurrency ? free : changed),
+              announce(relayed, batch.filter((ended) => !left.has(ended))),
+              folding.flush(store, relayed.unwritten),
+              // Whether they are lost, or somebody has locked them, shows who waits; and these keep their slots.
+              Effect.forEach(relayed.left, (ended) => submit({ ...ended, contended: true }), { discard: true }),
+              Effect.forEach(relayed.claimed.slice(slots), (claimed) => dismiss(claimed, false), { discard: true })
             ], { discard: true })
+          }
         )
       }).pipe(Effect.as(batch.map(() => undefined)))
 
@@ -220,7 +232,10 @@ export const make = (
           Effect.annotateLogs(Effect.logWarning("webhook_lease_lost"), idsOf(claimed))
         ), { discard: true })
 
-    const announce = ({ at, events, settled }: Settling.Settled, batch: ReadonlyArray<Pending>): Effect.Effect<void> =>
+    const announce = (
+      { at, events, settled }: Pick<Settling.Settled, "at" | "events" | "settled">,
+      batch: ReadonlyArray<Pending>
+    ): Effect.Effect<void> =>
       Effect.withFiberRuntime((fiber) => {
         const now = FiberClock.monotonic(fiber)
         for (const { endedAt } of batch) Metrics.settled(fiber, now - endedAt)
@@ -311,11 +326,17 @@ export const make = (
       })
 
     const fork = (claimed: Claimed): Effect.Effect<void> =>
-      Effect.flatMap(Effect.forkDaemon(run(claimed)), (fiber) => {
-        const entry = held.get(claimed.id)
-        if (entry?.claimed === claimed) entry.fiber = fiber
-        return halted ? Fiber.interruptFork(fiber) : Effect.void
-      })
+      Effect.suspend(() =>
+        halted ? dismiss(claimed, false) : Effect.map(Effect.forkDaemon(run(claimed)), (fiber) => {
+          const entry = held.get(claimed.id)
+          if (entry?.claimed === claimed) entry.fiber = fiber
+        })
+      )
+
+    /** Ends a delivery without an attempt. */
+    const dismiss = (claimed: Claimed, crashed: boolean): Effect.Effect<void> =>
+      Effect.flatMap(monotonicNow, (endedAt) =>
+        submit({ claimed, report: undefined, crashed, startedAt: 0, chance: 0, endedAt }))
 
     const claim: Holding["claim"] = (wants, claim) =>
       Effect.uninterruptible(Effect.suspend(() => {
@@ -327,7 +348,8 @@ export const make = (
           occupying.reserve(-slots)
         }
         return Effect.tap(
-          Effect.tapErrorCause(claim, () => Effect.sync(end)),
+          Effect.tapErrorCause(claim, () =>
+            Effect.sync(end)),
           (claimed) => beginAfter(claimed, end)
         )
       }))
@@ -406,7 +428,7 @@ export const make = (
         Effect.gen(function*() {
           const now = yield* monotonicNow
           occupying.add(claimed, now)
-          yield* submit({ claimed, report: undefined, crashed: true, startedAt: 0, chance: 0, endedAt: now })
+          yield* dismiss(claimed, true)
         }),
       discardFor,
       count: occupying.count,
@@ -435,6 +457,8 @@ const slotsOf = (wants: ReadonlyArray<Want>): number => wants.reduce((sum, { fir
 interface Pending extends Settling.Ended {
   /** Monotonic milliseconds. */
   readonly endedAt: number
+  /** Somebody else had it when it was to be written. */
+  readonly contended?: boolean
 }
 
 const idsOf = (claimed: Claimed) => ({

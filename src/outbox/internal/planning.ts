@@ -45,6 +45,8 @@ export interface Plan {
   readonly wakeAt: number
   /** Whether something is due that there was no free slot for. */
   readonly short: boolean
+  /** Whether an endpoint that may be sent to has a lapsed lease. */
+  readonly lapsed: boolean
   /**
    * Whether first attempts are all that is due, and all of them are asked for: where a claim gives less than it wants, nothing is left. Behind a retry that is due there
    * may be one that will be, and when, nobody has seen.
@@ -87,6 +89,7 @@ export const plan = (candidates: ReadonlyArray<Candidate>, load: Load): Plan => 
   const suspects: Array<Endpoint> = []
   const open: Array<Open> = []
   let short = false
+  let lapsed = false
   const free = Math.min(load.claim, load.concurrency - load.held)
   for (const candidate of candidates) {
     const { due, endpoint, row } = candidate
@@ -98,6 +101,7 @@ export const plan = (candidates: ReadonlyArray<Candidate>, load: Load): Plan => 
     const limit = endpoint.maxConcurrency ?? load.endpointConcurrency
     const room = limit - load.heldOf(endpoint.id, limit)
     if (isDue(due.leased, load.now)) {
+      lapsed = true
       if (room > 0 && free > 0) suspects.push(endpoint)
       else short = true
     }
@@ -110,7 +114,7 @@ export const plan = (candidates: ReadonlyArray<Candidate>, load: Load): Plan => 
   }
   const freeForRetries = Math.max(0, Math.min(free, load.concurrency - load.kept - load.heldRetries))
   if (open.length === 0 || free <= 0) {
-    return { wants: [], suspects, wakeAt, short: short || open.length > 0, complete: false }
+    return { wants: [], suspects, wakeAt, short: short || open.length > 0, lapsed, complete: false }
   }
   const inTurn = open.sort((one, other) =>
     load.rotation.askedAt(one.candidate.endpoint.id) - load.rotation.askedAt(other.candidate.endpoint.id)
@@ -122,7 +126,7 @@ export const plan = (candidates: ReadonlyArray<Candidate>, load: Load): Plan => 
     const want = asked.get(endpoint.id)
     return want !== undefined && want.first > 0 && !isDue(due.retry, load.now)
   })
-  return { wants, suspects, wakeAt, short: short || wants.length === 0, complete }
+  return { wants, suspects, wakeAt, short: short || wants.length === 0, lapsed, complete }
 }
 
 /** What the row of an endpoint allows now. */

@@ -21,8 +21,12 @@ export interface Next {
 }
 
 /** What was settled, and what was claimed. */
-export interface Relayed extends Settling.Settled {
+export interface Relayed<One extends Settling.Ended> extends Pick<Settling.Settled, "at" | "events" | "settled"> {
   readonly claimed: ReadonlyArray<Claiming.Claimed>
+  /** Those that somebody else has: their lease, or their rows at this moment. */
+  readonly left: ReadonlyArray<One>
+  /** Whether more may go this way: not where a statement by itself is no READ COMMITTED, which may fail those of others. */
+  readonly again: boolean
   /** Endpoints whose successes must not wait any more: for `Folding.flush`. */
   readonly unwritten: ReadonlyArray<string>
 }
@@ -36,21 +40,22 @@ export const isPlain = (batch: ReadonlyArray<Settling.Ended>, folding: Folding.F
 /**
  * Settles a batch that `isPlain`, and claims what is next, of endpoints that need nobody's permission and whose rows nobody has locked. It is done as a whole, or not at all.
  */
-export const relay = (
+export const relay = <One extends Settling.Ended>(
   store: Store,
-  batch: ReadonlyArray<Settling.Ended>,
+  batch: ReadonlyArray<One>,
   next: Next,
   folding: Folding.Folding
-): Effect.Effect<Relayed, OutboxUnavailable> =>
+): Effect.Effect<Relayed<One>, OutboxUnavailable> =>
   Effect.map(
     store.dialect === "pg"
       ? store.query(inOneStatement(store, batch, next))
       : store.transaction(inSteps(store, batch, next)),
-    ({ at, claimed, ours, rows }) => {
+    ({ again, at, claimed, ours, rows }) => {
       const settled = decided(batch.filter(({ claimed }) => ours.has(claimed.id)), at)
       return {
         settled,
-        lost: batch.filter(({ claimed }) => !ours.has(claimed.id)),
+        left: batch.filter(({ claimed }) => !ours.has(claimed.id)),
+        again,
         events: [],
         at,
         claimed,
@@ -68,6 +73,7 @@ interface Written {
   /** Of their endpoints. */
   readonly rows: ReadonlyMap<string, EndpointRows.EndpointRow>
   readonly claimed: ReadonlyArray<Claiming.Claimed>
+  readonly again: boolean
 }
 
 const inSteps = (
@@ -87,9 +93,10 @@ const inSteps = (
       attemptsOf(store, rest)
     } WHERE v.id IS NOT NULL ON CONFLICT DO NOTHING`
     const rows = yield* EndpointRows.see(store, endpointsOf(batch), lease.circuit)
-    return { at, ours, rows, claimed: yield* Claiming.claimWithin(store, wants, lease) }
+    return { at, ours, rows, claimed: yield* Claiming.claimWithin(store, wants, lease), again: true }
   })
 
+/** It waits for nobody's rows, since who waits here could be waited for; and where it had to wait for a table, nobody may be there any more to have what it claims: it claims nothing then. */
 const inOneStatement = (
   store: Store,
   batch: ReadonlyArray<Settling.Ended>,
@@ -100,19 +107,22 @@ const inOneStatement = (
     const at = yield* store.now
     const ids = (some: ReadonlyArray<string>) => sql`e.id IN (SELECT v.id FROM ${EndpointRows.idsOf(store, some)})`
     const wanted = wants.map(({ endpoint }) => endpoint.id)
-    // Who has locked a row is about to change it, and who waits for that could be waited for: so it is passed over.
+    const inTime = sql.literal(`clock_timestamp() < now() + interval '${longestWait}'`)
     const open = EndpointRows.selection(
       store,
-      sql`${ids(wanted)} AND ${EndpointRows.isOpen(store, at)}`,
+      sql`${ids(wanted)} AND ${EndpointRows.isOpen(store, at)} AND ${inTime}`,
       sql.literal("FOR SHARE OF e SKIP LOCKED")
     )
     const seen = EndpointRows.selection(store, sql`${ids(endpointsOf(batch))} AND e.id NOT IN (SELECT id FROM o)`)
     const found = yield* executePrepared<Claiming.Row & { readonly told: string | null }>`
       WITH v AS (SELECT * FROM ${attemptsOf(store, batch)}),
+      l AS (
+        SELECT d.id FROM v JOIN ${tables.deliveries} d ON d.id = v.id AND d.fence = v.fence
+        FOR UPDATE OF d SKIP LOCKED
+      ),
       u AS (
-        UPDATE ${tables.deliveries} d SET ${
-      delivered(store, at)
-    } FROM v WHERE d.id = v.id AND d.fence = v.fence RETURNING d.id
+        UPDATE ${tables.deliveries} d SET ${delivered(store, at)} FROM v JOIN l ON l.id = v.id WHERE d.id = v.id
+        RETURNING d.id
       ),
       a AS (${insertAttempts(store)} FROM v WHERE v.id IN (SELECT id FROM u) ON CONFLICT DO NOTHING),
       o AS (${open}),
@@ -131,6 +141,7 @@ const inOneStatement = (
       ) c FULL JOIN (
         SELECT json_build_object(
           'ours', (SELECT json_agg(id) FROM u),
+          'level', current_setting('transaction_isolation'),
           'open', (SELECT json_agg(o) FROM o),
           'seen', (SELECT json_agg(s) FROM (${seen}) s)
         )::text AS told
@@ -144,15 +155,19 @@ const inOneStatement = (
       return endpoint === undefined ? [] : [Claiming.toClaimed(row, endpoint, lease.fence, generation, at)]
     })
     claimed.sort((one, other) => one.id - other.id)
-    return { at, ours: new Set(told.ours), rows, claimed }
+    return { at, ours: new Set(told.ours), rows, claimed, again: told.level === "read committed" }
   })
 
 /** What the statement tells beside what it has claimed. */
 interface Told {
+  readonly level: string
   readonly ours: ReadonlyArray<number> | null
   readonly open: ReadonlyArray<EndpointRows.RawRow> | null
   readonly seen: ReadonlyArray<EndpointRows.RawRow> | null
 }
+
+/** Less than `Transacting` waits for an answer. */
+const longestWait = "10 seconds"
 
 const decided = (batch: ReadonlyArray<Settling.Ended>, now: number): ReadonlyArray<Settling.Decided> =>
   batch.map((ended) => ({ ended, settlement: Settling.decide(ended, [], now) }))

@@ -4,7 +4,11 @@
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
+import * as Option from "effect/Option"
+import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import { defaults } from "../../Defaults.js"
 import { monotonicNow } from "../../http/internal/monotonic.js"
@@ -33,6 +37,7 @@ export interface Working {
 export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, never, Scope.Scope> =>
   Effect.gen(function*() {
     const { deliveries, endpoints, lock, store } = parts
+    const runtime = yield* Effect.runtime()
     const startedAt = yield* monotonicNow
     let ready = true
     let superseded = false
@@ -76,8 +81,7 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
       const candidates = known.map((one) => ({ ...one, row: rows.get(one.endpoint.id) }))
       const plan = Planning.plan(candidates, load(now))
       // Whose lease has lapsed has to get a slot, which only a look finds.
-      const lapsed = candidates.some(({ due: { leased } }) => leased !== undefined && leased <= now)
-      holding.relay(lapsed ? undefined : yield* following(candidates))
+      holding.relay(plan.lapsed ? undefined : following(candidates))
       if (plan.suspects.length > 0 && (yield* tryAlone(plan.suspects))) return again
       const suspectsIn = plan.suspects.length === 0 ? Infinity : Math.max(contended, aloneFrom - (yield* monotonicNow))
       const time = Math.min(longest, suspectsIn, Math.max(0, Math.min(plan.wakeAt, later) - now))
@@ -112,25 +116,36 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
       circuit: settings.health.circuit
     })
 
-    /** What is wanted in the stead of what has ended, by what a look has just seen; for a while, then there must be another. */
-    const following = (candidates: ReadonlyArray<Planning.Candidate>): Effect.Effect<Holding.Follow> =>
-      Effect.map(monotonicNow, (seenAt) => ({ retries, slots }) =>
-        Effect.gen(function*() {
-          if (
-            (yield* monotonicNow) >= seenAt + longestUnseen || !(yield* Effect.orElseSucceed(lock.check, () => false))
-          ) return
-          const loaded = load(yield* store.now)
-          const { wants } = Planning.plan(candidates, {
-            ...loaded,
-            held: loaded.held - slots,
-            heldRetries: loaded.heldRetries - retries,
-            claim: Math.min(settings.claim, slots)
-          })
-          const free = wants.filter(({ guarded }) => !guarded)
-          if (free.length === 0) return
-          rotation.ask(free)
-          return { wants: free, lease: yield* lease }
-        }))
+    /** What is wanted in the stead of what has ended, of what a look has seen: who has something due, their rows are asked again, and the host for its endpoints here. */
+    const following = (candidates: ReadonlyArray<Planning.Candidate>): Holding.Follow => ({ retries, slots }) =>
+      Effect.gen(function*() {
+        if (!(yield* Effect.orElseSucceed(lock.check, () => false))) return
+        const loaded = load(yield* store.now)
+        const { wants } = Planning.plan(candidates, {
+          ...loaded,
+          held: loaded.held - slots,
+          heldRetries: loaded.heldRetries - retries,
+          claim: Math.min(settings.claim, slots)
+        })
+        const free = wants.filter(({ guarded }) => !guarded)
+        const current = askNow(Effect.forEach(free, ({ endpoint }) => endpoints.get(endpoint.id)))
+        const asked = free.flatMap((want, index) => {
+          const endpoint = Option.getOrUndefined(current?.[index] ?? Option.none())
+          return endpoint?.enabled === true ? [{ ...want, endpoint }] : []
+        })
+        if (asked.length === 0) return
+        rotation.ask(asked)
+        return { wants: asked, lease: yield* lease }
+      })
+
+    /** What a host's service answers, if it does so at once: results that are to be written don't wait for it, nor for its faults. */
+    const askNow = <A>(effect: Effect.Effect<A>): A | undefined => {
+      const exit = Runtime.runSyncExit(runtime)(effect)
+      if (Exit.isSuccess(exit)) return exit.value
+      const defect = Option.getOrUndefined(Cause.dieOption(exit.cause))
+      if (Runtime.isAsyncFiberException(defect)) defect.fiber.unsafeInterruptAsFork(FiberId.none)
+      return undefined
+    }
 
     /** Whether this is still the one worker of an SQLite. */
     const locked = Effect.tap(lock.check, (ours) =>
@@ -299,7 +314,6 @@ interface Rest {
 const again: Rest = { time: 0, short: false }
 
 /** Milliseconds. */
-const longestUnseen = 1000
 const contended = 25
 const passedOver = 100
 const sweepPause = 2000
