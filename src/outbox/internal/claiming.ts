@@ -197,12 +197,15 @@ export const lanesOf = (takes: ReadonlyArray<Take>): ReadonlyArray<Wanted> =>
     { endpoint_id: endpoint.id, lane: "retry", n: retry }
   ]).filter(({ n }) => n > 0)
 
-/** On PostgreSQL: an array of the ids that may be claimed of what is `wanted` (rows `v`), which are locked. */
+/**
+ * On PostgreSQL: an array of the places (`ctid`) of what may be claimed of what is `wanted` (rows `v`), which are locked. Whoever has changed one since the statement began
+ * has moved it, and it is not found: as if it had been locked.
+ */
 export const pickPg = (store: Store, wanted: Fragment, now: number, lease: Lease): Fragment =>
   // As an array: PostgreSQL takes the number of rows of a subquery for a share of the table, and reads all of it.
   store.sql`ARRAY(
-    SELECT p.id FROM ${wanted} CROSS JOIN LATERAL (
-      SELECT d.id FROM ${store.tables.deliveries} d
+    SELECT p.ctid FROM ${wanted} CROSS JOIN LATERAL (
+      SELECT d.ctid FROM ${store.tables.deliveries} d
       WHERE ${isPending(store, now, lease)} AND d.endpoint_id = v.endpoint_id AND d.lane = v.lane AND d.due_at <= ${now}
       ORDER BY d.due_at, d.id LIMIT v.n FOR UPDATE SKIP LOCKED
     ) p
@@ -281,7 +284,7 @@ const takeSome = (
 ): Effect.Effect<ReadonlyArray<Row>, SqlError> => {
   const { dialect, execute, sql, tables: { deliveries, messages } } = store
   const picked = dialect === "pg"
-    ? sql`id = ANY (${pickPg(store, wantedRows(store, wanted), now, lease)})`
+    ? sql`ctid = ANY (${pickPg(store, wantedRows(store, wanted), now, lease)})`
     : sql`id IN (${
       sql.join(" UNION ALL ", false)(wanted.map(({ endpoint_id, lane, n }) =>
         sql`SELECT id FROM (

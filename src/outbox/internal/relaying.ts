@@ -117,17 +117,16 @@ const inOneStatement = (
     const found = yield* executePrepared<Claiming.Row & { readonly told: string | null }>`
       WITH v AS (SELECT * FROM ${attemptsOf(store, batch)}),
       l AS (
-        SELECT d.id FROM v JOIN ${tables.deliveries} d ON d.id = v.id AND d.fence = v.fence
+        SELECT d.ctid, v.* FROM v JOIN ${tables.deliveries} d ON d.id = v.id AND d.fence = v.fence
         FOR UPDATE OF d SKIP LOCKED
       ),
       u AS (
-        UPDATE ${tables.deliveries} d SET ${delivered(store, at)} FROM v JOIN l ON l.id = v.id WHERE d.id = v.id
-        RETURNING d.id
+        UPDATE ${tables.deliveries} d SET ${delivered(store, at)} FROM l AS v WHERE d.ctid = v.ctid RETURNING d.id
       ),
       a AS (${insertAttempts(store)} FROM v WHERE v.id IN (SELECT id FROM u) ON CONFLICT DO NOTHING),
       o AS (${open}),
       d AS (
-        UPDATE ${tables.deliveries} SET ${Claiming.leased(store, at, lease)} WHERE id = ANY (${
+        UPDATE ${tables.deliveries} SET ${Claiming.leased(store, at, lease)} WHERE ctid = ANY (${
       Claiming.pickPg(
         store,
         sql`${Claiming.wantedRows(store, Claiming.lanesOf(wants))} JOIN o ON o.id = v.endpoint_id`,
