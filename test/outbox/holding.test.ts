@@ -98,7 +98,7 @@ it.effect("what somebody has locked keeps its slot, and what was claimed for tha
     const store = yield* OutboxSchema.OutboxSchema
     const sender = yield* WebhookSender.WebhookSender
     const health = yield* EndpointHealth.EndpointHealth
-    const holding = yield* Holding.make({ store, sender, health }, { ...settings, concurrency: 2 })
+    const holding = yield* Holding.make({ store, sender, health }, { ...settings, concurrency: 4 })
     const endpoint = yield* Endpoint.make({ id: "a", url: "https://hooks.example.com/a", events: ["*"] })
     const lease = { length: 60_000, fence: "f", circuit, firstDelay: 0 }
     const wants = (first: number) => [{ endpoint, first, retry: 0, turn: "first" as const, guarded: false }]
