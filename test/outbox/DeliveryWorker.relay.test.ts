@@ -204,6 +204,23 @@ it.effect("what a host says of its endpoints counts at once, and when it says no
   )
 })
 
+it.effect("an endpoint that its host paces from now on is paced from now on", () => {
+  const changing = directory(["a"])
+  return Effect.gen(function*() {
+    yield* leave(first("a", 300))
+    yield* wake
+    yield* pass("2500 millis")
+    changing.known.set("a", new Endpoint.Endpoint({ ...changing.make("a"), rateLimit: 1 }))
+    yield* pass("5 seconds")
+    const later = (yield* times("a")).filter((at) => at > 2500)
+    expect(later.length).toBeGreaterThan(2)
+    expect(later.length).toBeLessThan(7)
+  }).pipe(
+    Effect.provide(working({ directory: changing.layer, steps: { a: slow } })),
+    quiet
+  )
+})
+
 it.effect("what follows when the grace time of a worker that stops is over is handed back", () =>
   Effect.gen(function*() {
     const scope = yield* Scope.make()

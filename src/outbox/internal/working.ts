@@ -131,7 +131,7 @@ export const make = (parts: Parts, settings: Settings): Effect.Effect<Working, n
         const current = askNow(Effect.forEach(free, ({ endpoint }) => endpoints.get(endpoint.id)))
         const asked = free.flatMap((want, index) => {
           const endpoint = Option.getOrUndefined(current?.[index] ?? Option.none())
-          return endpoint?.enabled === true ? [{ ...want, endpoint }] : []
+          return endpoint?.enabled === true && endpoint.rateLimit === undefined ? [{ ...want, endpoint }] : []
         })
         if (asked.length === 0) return
         rotation.ask(asked)
