@@ -252,6 +252,7 @@ describe.each(backends)("a relay on $name", (backend) => {
       const plain = ended(one!)
       expect([isPlain([plain]), isPlain([plain], 999)]).toEqual([true, true])
       expect(isPlain([plain], 1000), "what has waited for a second").toBe(false)
+      expect(Relaying.isPlain([plain], folding, 1000, 2000), "in a backlog").toBe(true)
       for (
         const [what, other] of Object.entries<Settling.Ended>({
           "a failure": ended(one!, { outcome: "failed", status: 500 }),

@@ -36,15 +36,15 @@ export interface Folded {
 export interface Folding {
   /** Folds the results in, in their order. Must run in a transaction, and once in it; not twice at a time. */
   readonly fold: (store: Store, results: ReadonlyArray<Told>, now: number) => Effect.Effect<Folded, SqlError>
-  /** Whether, by what was seen last, none of the results makes a difference to its endpoint's row but when it is written. */
-  readonly mayWait: (results: ReadonlyArray<Told>, now: number) => boolean
+  /** Whether, by what was seen last and less than `age` milliseconds ago, none of the results makes a difference to its endpoint's row but when it is written. */
+  readonly mayWait: (results: ReadonlyArray<Told>, now: number, age?: number) => boolean
   /** Counts results that wait and have been written down; gives the endpoints whose `rows` say by now that they must not: to be flushed. */
   readonly wait: (
     results: ReadonlyArray<Told>,
     rows: ReadonlyMap<string, EndpointRows.EndpointRow>,
     now: number
   ) => ReadonlyArray<string>
-  /** Endpoints whose successes have waited for long enough at `now`; without a time, all that wait. */
+  /** Endpoints whose successes have waited for long enough at `now`, at most a thousand; without a time, all that wait. */
   readonly waiting: (now?: number) => ReadonlyArray<string>
   /** Writes what waits of the endpoints whose rows nobody has locked, in a transaction of its own. The rest waits on. Not while a `fold` is under way. */
   readonly flush: (store: Store, ids: ReadonlyArray<string>) => Effect.Effect<void>
@@ -57,9 +57,9 @@ export const make = (settings: Health.Settings): Folding => {
   const kept = new Map<string, Kept>()
   let writing: ReadonlyArray<string> = []
 
-  const mayWait = (id: string, results: ReadonlyArray<Told>, now: number): boolean => {
+  const mayWait = (id: string, results: ReadonlyArray<Told>, now: number, age = longest): boolean => {
     const { generation, writtenAt } = kept.get(id) ?? never
-    return now < writtenAt + longest && results.every((one) => isSuccess(one, generation))
+    return now < writtenAt + age && results.every((one) => isSuccess(one, generation))
   }
 
   const count = (id: string, more: number, now: number): void => {
@@ -121,9 +121,9 @@ export const make = (settings: Health.Settings): Folding => {
         })
         return { events, committed: Effect.zipRight(counted, committed) }
       }),
-    mayWait: (results, now) => {
+    mayWait: (results, now, age) => {
       for (const [id, list] of group(results)) {
-        if (kept.get(id)?.calm !== true || !mayWait(id, list, now)) return false
+        if (kept.get(id)?.calm !== true || !mayWait(id, list, now, age)) return false
       }
       return true
     },
@@ -132,8 +132,12 @@ export const make = (settings: Health.Settings): Folding => {
         count(id, length, now)
         return isCalm(rows.get(id), kept.get(id)!.generation) ? [] : [id]
       }).sort(),
-    waiting: (now = Infinity) =>
-      [...kept].flatMap(([id, { count, writtenAt }]) => count > 0 && now >= writtenAt + longest ? [id] : []).sort(),
+    waiting: (now) => {
+      const ids = [...kept].flatMap(([id, { count, writtenAt }]) =>
+        count > 0 && (now === undefined || now >= writtenAt + longest) ? [id] : []
+      )
+      return (now === undefined ? ids : ids.slice(0, mostFlushed)).sort()
+    },
     flush: (store, ids) => {
       const written = store.transaction(Effect.gen(function*() {
         return yield* write(store, yield* EndpointRows.tryLock(store, ids, settings.circuit), [], yield* store.now)
@@ -176,6 +180,8 @@ const group = (results: ReadonlyArray<Told>): ReadonlyMap<string, ReadonlyArray<
 
 /** How long successes may wait, in milliseconds. */
 const longest = 1000
+
+const mostFlushed = 1000
 
 const isSuccess = ({ circuitResult, claimed, report }: Told, generation: number): boolean =>
   report?.outcome === "delivered" && circuitResult === "Success" && claimed.generation === generation

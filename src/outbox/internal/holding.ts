@@ -95,6 +95,7 @@ export const make = (
     let nextFree = Deferred.unsafeMake<void>(FiberId.none)
     let follow: Follow | undefined
     let relaying = false
+    let flushAt = 0
     let mayRelay = true
     // One at a time writes rows of endpoints.
     const folds = yield* Effect.makeSemaphore(1)
@@ -143,7 +144,8 @@ export const make = (
       }))
 
     const isPlain = (batch: ReadonlyArray<Pending>, now: number): boolean =>
-      mayRelay && Relaying.isPlain(batch, folding, now) &&
+      mayRelay &&
+      Relaying.isPlain(batch, folding, now, occupying.count() < settings.concurrency ? undefined : longestUnseen) &&
       // What has been claimed again, before its last end was told, has the slot for itself.
       batch.every(({ claimed, contended }) => contended !== true && held.get(claimed.id)?.claimed === claimed)
 
@@ -178,7 +180,7 @@ export const make = (
               }),
               Effect.suspend(() => follow === undefined || occupying.count() < settings.concurrency ? free : changed),
               announce(relayed, batch.filter((ended) => !left.has(ended))),
-              folding.flush(store, relayed.unwritten),
+              folding.flush(store, overdue(relayed)),
               // Whether they are lost, or somebody has locked them, shows who waits; and these keep their slots.
               Effect.forEach(relayed.left, (ended) => submit({ ...ended, contended: true }), { discard: true }),
               Effect.forEach(relayed.claimed.slice(slots), (claimed) => dismiss(claimed, false), { discard: true })
@@ -186,6 +188,13 @@ export const make = (
           }
         )
       }).pipe(Effect.as(batch.map(() => undefined)))
+
+    /** Of a backlog each batch has some of many endpoints: their successes are written together, a few times a second, and not with the batch. */
+    const overdue = ({ at, unwritten }: Relaying.Relayed<Pending>): ReadonlyArray<string> => {
+      if (at < flushAt) return unwritten
+      flushAt = at + flushPause
+      return [...new Set([...unwritten, ...folding.waiting(at)])].sort()
+    }
 
     /** Writes a batch down, for as long as it takes: what was delivered must not be sent again for want of a note. */
     const settle = (batch: ReadonlyArray<Pending>): Effect.Effect<ReadonlyArray<void>, OutboxUnavailable> => {
@@ -458,6 +467,10 @@ interface Pending extends Settling.Ended {
   /** Somebody else had it when it was to be written. */
   readonly contended?: boolean
 }
+
+/** Milliseconds. */
+const longestUnseen = 60_000
+const flushPause = 250
 
 const idsOf = (claimed: Claimed) => ({
   endpointId: claimed.endpoint.id,

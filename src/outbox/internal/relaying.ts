@@ -31,11 +31,16 @@ export interface Relayed<One extends Settling.Ended> extends Pick<Settling.Settl
   readonly unwritten: ReadonlyArray<string>
 }
 
-/** Whether the batch may go this way, with what `folding` has seen of the endpoints. */
-export const isPlain = (batch: ReadonlyArray<Settling.Ended>, folding: Folding.Folding, now: number): boolean =>
+/** Whether the batch may go this way, with what `folding` has seen of the endpoints less than `age` milliseconds ago. */
+export const isPlain = (
+  batch: ReadonlyArray<Settling.Ended>,
+  folding: Folding.Folding,
+  now: number,
+  age?: number
+): boolean =>
   batch.every(({ claimed, report }) =>
     report?.outcome === "delivered" && report.attempts === 1 && claimed.orderKey === undefined
-  ) && folding.mayWait(decided(batch, now).map(Settling.toldOf), now)
+  ) && folding.mayWait(decided(batch, now).map(Settling.toldOf), now, age)
 
 /**
  * Settles a batch that `isPlain`, and claims what is next, of endpoints that need nobody's permission and whose rows nobody has locked. It is done as a whole, or not at all.
