@@ -1,7 +1,7 @@
 /**
  * What results make of their endpoints' rows. Those of an endpoint that has no failures are written once a second, not with each batch: a row that is written is locked
  * until the commit, and claims, and other workers' results, wait for it (on PostgreSQL one worker delivered 7 % more without, four a quarter). The row is behind by what a
- * worker did in less than a second, until its next look after that.
+ * worker did in less than a second, until its next look after that; in a backlog until the next time that some are written together, a thousand at most.
  */
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"

@@ -468,7 +468,7 @@ interface Pending extends Settling.Ended {
   readonly contended?: boolean
 }
 
-/** Milliseconds. */
+/** Milliseconds: how old what was seen of an endpoint may be in a backlog (a relay looks at its row again), and how far apart its successes are written together with others'. */
 const longestUnseen = 60_000
 const flushPause = 250
 
